@@ -1,0 +1,2 @@
+//! The program `moor`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! One neutral model request, response and stream, and each wire protocol.

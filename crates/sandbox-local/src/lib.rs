@@ -1,0 +1,1 @@
+//! The local sandbox for Linux: namespaces, seccomp, cgroups.

@@ -1,0 +1,65 @@
+//! What makes sandbox sessions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mooring_manifest::Manifest;
+use serde::{Deserialize, Serialize};
+
+use crate::{BoxFuture, SandboxError, SandboxSession};
+
+/// What a backend can enforce. Asked when a run is planned, before anything starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Support {
+    /// Mount entries.
+    pub mounts: bool,
+    /// Users and groups of the manifest, and running commands as them.
+    pub users: bool,
+    /// Extra path grants.
+    pub path_grants: bool,
+    /// Terminals.
+    pub tty: bool,
+}
+
+/// A session to make.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// The session's id, chosen by the caller: a create that is repeated after a crash makes no second sandbox.
+    pub session_id: String,
+    /// The workspace. `create` looks at its root, environment, users and groups; its entries are staged after the
+    /// start, by materialisation.
+    pub manifest: Manifest,
+    /// A directory on the host to keep the workspace in and to leave there; for backends on this host. `None`: a
+    /// private one.
+    pub workspace: Option<PathBuf>,
+}
+
+/// What is needed to find a session again, in this process or another. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionState {
+    /// The backend's id.
+    pub backend: String,
+    /// The session's id.
+    pub session_id: String,
+    /// What only the backend understands.
+    pub data: serde_json::Value,
+}
+
+/// A backend: makes, finds and deletes sessions.
+pub trait SandboxClient: Send + Sync + std::fmt::Debug {
+    /// The backend's id: `local`, `docker`, ….
+    fn backend_id(&self) -> &'static str;
+
+    /// What it can enforce on this host.
+    fn support(&self) -> Support;
+
+    /// Reserves a session. Nothing runs before [`SandboxSession::start`].
+    fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>>;
+
+    /// Finds a session again. Nothing runs before [`SandboxSession::start`].
+    fn resume(&self, state: SessionState) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>>;
+
+    /// Ends a session and removes what it held, but for a workspace that the caller named. Deleting twice is no
+    /// error.
+    fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>>;
+}

@@ -1,0 +1,32 @@
+//! The compute plane's contract: what a sandbox is, whatever provides it.
+//!
+//! A [`SandboxClient`] makes [`SandboxSession`]s; a session runs commands and holds files. This crate knows no
+//! provider and no model. Backends live in crates of their own and pass the same tests.
+//!
+//! The traits are object-safe on purpose: the harness holds `Arc<dyn SandboxSession>`, so that adding a backend
+//! recompiles nothing above it. An optional ability is asked for before it is used ([`SandboxClient::support`]);
+//! what a backend cannot enforce is refused when the run is planned, never dropped.
+
+mod client;
+mod error;
+mod exec;
+mod file;
+mod session;
+
+pub use client::{CreateRequest, SandboxClient, SessionState, Support};
+pub use error::SandboxError;
+pub use exec::{
+    Captured, CommandLine, Cursor, ExecRequest, ExecResult, Outcome, OutputChunk, OutputPiece, Process, Stdin,
+    Stream, TtySize, collect,
+};
+pub use file::{FileKind, FileStat, WriteOptions};
+pub use session::{Isolation, SandboxSession};
+
+/// A boxed future, for the object-safe traits.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A reader of an archive, for [`SandboxSession::unpack`] and [`SandboxSession::restore`].
+pub type ArchiveReader = std::pin::Pin<Box<dyn tokio::io::AsyncRead + Send>>;
+
+/// A writer of an archive, for [`SandboxSession::persist`].
+pub type ArchiveWriter = std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>;

@@ -1,0 +1,110 @@
+//! A sandbox session: one isolated workspace and the commands in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, ExecResult, FileStat, Process, SandboxError, SessionState,
+    WriteOptions, collect,
+};
+
+/// What isolation a session really has, as found out when it started. Recorded with every session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// `namespaces`, `container`, `vm`, … or `none`.
+    pub level: String,
+    /// Each mechanism and its state: `network: none`, `seccomp: on`, `memory: cgroup v1, 2147483648`, ….
+    pub mechanisms: BTreeMap<String, String>,
+}
+
+/// How much longer than its own deadline the harness waits for a command, before it calls the sandbox lost.
+const TRANSPORT_GRACE: Duration = Duration::from_secs(15);
+
+/// One sandbox. Every method is safe to call concurrently.
+///
+/// Paths are absolute in the sandbox or relative to the workspace root. File operations stay within the root and
+/// refuse symbolic links that leave it.
+pub trait SandboxSession: Send + Sync + std::fmt::Debug {
+    /// The session's id.
+    fn id(&self) -> &str;
+
+    /// The workspace's root inside the sandbox: absolute, normalised.
+    fn root(&self) -> &str;
+
+    /// What another process needs to resume this session: plain data, without secrets.
+    fn state(&self) -> SessionState;
+
+    /// The isolation achieved. `None` before the first start.
+    fn isolation(&self) -> Option<Isolation>;
+
+    /// Starts the sandbox. On a running one, does nothing.
+    fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Ends every process. The workspace stays, and `start` brings the session back.
+    fn stop(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Starts a command.
+    fn spawn(&self, request: ExecRequest) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>>;
+
+    /// Runs a command to its end. Two deadlines guard it: the sandbox's own, and this side's.
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecResult, SandboxError>> {
+        Box::pin(async move {
+            let deadline = request.timeout.map(|timeout| timeout + TRANSPORT_GRACE);
+            let process = self.spawn(request).await?;
+            let result = collect(process.as_ref(), deadline).await;
+            process.release().await.ok();
+            result
+        })
+    }
+
+    /// A file's content.
+    ///
+    /// # Errors
+    /// [`SandboxError::File`] where it is larger than `max_bytes`; nothing is returned in part.
+    fn read<'a>(&'a self, path: &'a str, max_bytes: u64) -> BoxFuture<'a, Result<Bytes, SandboxError>>;
+
+    /// Writes a file as a whole.
+    fn write<'a>(
+        &'a self,
+        path: &'a str,
+        data: Bytes,
+        options: WriteOptions,
+    ) -> BoxFuture<'a, Result<(), SandboxError>>;
+
+    /// Renames within the workspace.
+    ///
+    /// # Errors
+    /// [`SandboxError::AlreadyExists`] where something is at `to`.
+    fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, Result<(), SandboxError>>;
+
+    /// A directory's entries, by name.
+    fn list<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<FileStat>, SandboxError>>;
+
+    /// Makes a directory, with `parents` its missing parents too and no error where it exists.
+    fn mkdir<'a>(&'a self, path: &'a str, parents: bool) -> BoxFuture<'a, Result<(), SandboxError>>;
+
+    /// Removes a file or an empty directory, with `recursive` a whole tree.
+    fn remove<'a>(&'a self, path: &'a str, recursive: bool) -> BoxFuture<'a, Result<(), SandboxError>>;
+
+    /// A path's metadata; a symbolic link's own.
+    fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileStat, SandboxError>>;
+
+    /// Unpacks a tar stream below `path`, which must exist. Members keep their modes and times; owners are by
+    /// name where the sandbox knows it, else the session's user. Absolute names, `..`, devices and what would
+    /// pass through a link that leaves the workspace are refused before they are written.
+    fn unpack<'a>(&'a self, path: &'a str, archive: ArchiveReader) -> BoxFuture<'a, Result<(), SandboxError>>;
+
+    /// Writes the workspace as a tar stream, without the paths in `without` (relative to the root).
+    fn persist<'a>(
+        &'a self,
+        archive: ArchiveWriter,
+        without: &'a [String],
+    ) -> BoxFuture<'a, Result<(), SandboxError>>;
+
+    /// Replaces the workspace by a tar stream made with [`SandboxSession::persist`].
+    fn restore(&self, archive: ArchiveReader) -> BoxFuture<'_, Result<(), SandboxError>>;
+}

@@ -1,0 +1,1 @@
+//! Counterparts for tests: a scriptable model server.
