@@ -16,8 +16,8 @@ mod session;
 pub use client::{CreateRequest, SandboxClient, SessionState, Support};
 pub use error::SandboxError;
 pub use exec::{
-    Captured, CommandLine, Cursor, ExecRequest, ExecResult, Outcome, OutputChunk, OutputPiece, Process, Stdin,
-    Stream, TtySize, collect,
+    Captured, CommandLine, Cursor, ExecRequest, ExecResult, Outcome, OutputChunk, OutputPiece, Process,
+    Stdin, Stream, TtySize, collect,
 };
 pub use file::{FileKind, FileStat, WriteOptions};
 pub use session::{Isolation, SandboxSession};
