@@ -1,1 +1,11 @@
-//! Append-only events, their stores, and fencing.
+//! The journal: append-only events, the single source of truth about a run.
+//!
+//! Run state, traces, trajectories, the live stream and the audit trail are views of it. This crate knows how events
+//! look and how they are kept, not what they mean: folding them is the harness's work. Items, manifests and errors
+//! are therefore JSON values here, in their owners' wire forms.
+
+pub mod event;
+mod store;
+
+pub use event::{Event, Record, RunId, SCHEMA_VERSION};
+pub use store::{Append, BoxFuture, Claim, Durability, Journal, JournalError, RunRow, Stamped};
