@@ -131,7 +131,8 @@ pub enum Item {
     },
     /// `reasoning`: what the model thought, in readable form where the provider shows it. `body` is the whole item
     /// but for its `type`: `summary`, `content`, `encrypted_content`. A thinking block of Anthropic's lies under
-    /// `anthropic` as it came, signature included, and only that provider gets it back.
+    /// `anthropic` as it came, signature included, and only that provider gets it back. Likewise the fields
+    /// that a Chat Completions server adds (`reasoning_content`, `reasoning`) under `chat`.
     Reasoning {
         /// All of its fields.
         body: Map<String, Value>,
@@ -168,6 +169,25 @@ impl Item {
             Content::InputImage { .. } => None,
         });
         texts.collect::<Vec<_>>().join("")
+    }
+
+    /// What of the model's reasoning can be read; empty where the provider hides it, and for other items.
+    pub fn reasoning_text(&self) -> String {
+        let Self::Reasoning { body } = self else { return String::new() };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let parts = |key: &str| {
+            let parts = body.get(key).and_then(Value::as_array).into_iter().flatten();
+            parts.filter_map(|part| text(&part["text"])).collect::<Vec<_>>().join("\n\n")
+        };
+        let readable = [
+            body.get("anthropic").and_then(|block| text(&block["thinking"])).unwrap_or_default(),
+            body.get("chat")
+                .and_then(|fields| fields.as_object()?.values().find_map(text))
+                .unwrap_or_default(),
+            parts("content"),
+            parts("summary"),
+        ];
+        readable.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
     }
 }
 

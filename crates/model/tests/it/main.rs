@@ -1,0 +1,7 @@
+//! The crate from outside: what goes over each wire, what comes of it, and what is said when it fails.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
+mod script;
+mod spec;
+mod support;
