@@ -28,6 +28,24 @@ pub enum ModelErrorKind {
     Script,
 }
 
+impl ModelErrorKind {
+    /// The word in events: `rate_limited`, `network`, ….
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::ContextTooLong => "context_too_long",
+            Self::InvalidRequest => "invalid_request",
+            Self::Provider => "provider",
+            Self::Network => "network",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Script => "script",
+        }
+    }
+}
+
 /// A failed model call. Its text names the model, what failed, and the next step; never a key.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{model}: {message}{}", .hint.as_ref().map(|hint| format!(". {hint}")).unwrap_or_default())]
