@@ -13,6 +13,9 @@ use crate::{Event, Record, RunId};
 /// A boxed future, for the object-safe trait.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Words that may wait for one run's driver.
+pub(crate) const MAX_SIGNALS: usize = 1000;
+
 /// An event with the time it happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stamped {
@@ -194,4 +197,11 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
 
     /// What was left for a run's driver and not yet taken; takes it. Cheap enough to ask often.
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>>;
+}
+
+/// What [`Journal::signal`] says at [`MAX_SIGNALS`].
+pub(crate) fn too_many_signals(run: &RunId, store: &str) -> JournalError {
+    let reason =
+        format!("{MAX_SIGNALS} words wait for run {run} already; resume it, and its driver takes them");
+    JournalError::Store { store: store.to_owned(), reason }
 }

@@ -36,16 +36,24 @@
 //! # Ok::<(), mooring_model::ModelError>(())
 //! ```
 
+mod anthropic;
+mod chat;
 mod client;
 mod error;
+mod fault;
+mod http;
 mod item;
 mod registry;
 mod request;
 mod response;
 mod responses;
+mod retry;
 mod script;
 mod secret;
 mod spec;
+mod sse;
+mod wire;
+mod wire_calls;
 
 pub use client::{BoxFuture, ModelClient, ModelEvent, ModelStream};
 pub use error::{ModelError, ModelErrorKind};

@@ -4,6 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Url;
+
+use crate::anthropic::Anthropic;
+use crate::chat::Chat;
+use crate::responses::Responses;
+use crate::wire::{Protocol, WireClient};
 use crate::{ModelClient, ModelError, ModelErrorKind, ModelSpec, Provider, ScriptModel, Secret};
 
 /// How to reach a model. The default suits every provider but for the key, and `chat/` needs its `base_url`.
@@ -51,13 +57,24 @@ impl Default for ModelOptions {
 /// [`ModelErrorKind::Authentication`] without the key that the provider needs, [`ModelErrorKind::InvalidRequest`] for
 /// options that cannot work, [`ModelErrorKind::Script`] for a malformed script.
 pub fn connect(spec: &ModelSpec, options: &ModelOptions) -> Result<Arc<dyn ModelClient>, ModelError> {
-    if let ModelSpec::Script(path) = spec {
-        return Ok(Arc::new(ScriptModel::open(path)?));
-    }
     let provider = spec.provider();
     require_key(spec, provider, options)?;
-    base_url(spec, provider, options)?;
-    Err(ModelError::new(ModelErrorKind::InvalidRequest, spec.to_string(), "this provider is not built yet"))
+    let protocol: Box<dyn Protocol> = match spec {
+        ModelSpec::OpenAi(model) => Box::new(Responses { model: model.clone() }),
+        ModelSpec::Anthropic(model) => Box::new(Anthropic { model: model.clone() }),
+        ModelSpec::Chat(model) => {
+            let at_openai = options.base_url.as_ref().is_some_and(|url| url.contains("://api.openai.com"));
+            Box::new(Chat { model: model.clone(), at_openai })
+        }
+        ModelSpec::Script(path) => return Ok(Arc::new(ScriptModel::open(path)?)),
+    };
+    let base_url = base_url(spec, provider, options)?;
+    let name = spec.to_string();
+    let client = WireClient::new(name.clone(), &base_url, options, protocol).map_err(|mut error| {
+        error.model = name;
+        error
+    })?;
+    Ok(Arc::new(client))
 }
 
 fn require_key(spec: &ModelSpec, provider: &Provider, options: &ModelOptions) -> Result<(), ModelError> {
@@ -81,5 +98,21 @@ fn base_url(spec: &ModelSpec, provider: &Provider, options: &ModelOptions) -> Re
         let message = "`base_url` is not set, so nobody knows where this model is served";
         return Err(ModelError::new(ModelErrorKind::InvalidRequest, spec.to_string(), message).hint(hint));
     };
-    Ok(url.trim_end_matches('/').to_owned())
+    let refused = |what: &str| {
+        ModelError::new(ModelErrorKind::InvalidRequest, spec.to_string(), format!("`base_url` {what}"))
+            .hint("Write it as in http://127.0.0.1:8000/v1; a key goes into `api_key`")
+    };
+    let parsed = Url::parse(url).map_err(|error| refused(&format!("is no URL: {error}")))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(refused("begins with neither http:// nor https://"));
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(refused("holds a user or a password"));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(refused("holds a query or a fragment"));
+    }
+    // Anthropic's path begins with the version, and people write it on either side.
+    let url = url.trim_end_matches('/');
+    Ok(if provider.name == "anthropic" { url.trim_end_matches("/v1") } else { url }.to_owned())
 }

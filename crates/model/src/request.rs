@@ -79,6 +79,9 @@ pub struct Settings {
     /// Ask for the log-probabilities of the tokens produced, and this many alternatives of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<u32>,
+    /// Ask a Chat Completions server for the tokens themselves, as vLLM gives them; others refuse the request.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub return_token_ids: bool,
 }
 
 /// One call of a model. Borrowed, so that a long conversation is not copied for each turn.
