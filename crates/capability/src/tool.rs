@@ -37,8 +37,8 @@ pub enum ToolInput {
 /// What a tool works with.
 #[derive(Clone)]
 pub struct ToolContext {
-    /// The sandbox; `None` where the run has none.
-    pub session: Option<Arc<dyn SandboxSession>>,
+    /// The sandbox.
+    pub session: Arc<dyn SandboxSession>,
     /// Stays the same however often this call is tried.
     pub key: String,
     /// Takes output as it comes, for people who watch. Must not block.
@@ -51,16 +51,6 @@ impl std::fmt::Debug for ToolContext {
             .field("session", &self.session)
             .field("key", &self.key)
             .finish_non_exhaustive()
-    }
-}
-
-impl ToolContext {
-    /// The sandbox.
-    ///
-    /// # Errors
-    /// What to tell the model where the run has none.
-    pub fn session(&self) -> Result<&Arc<dyn SandboxSession>, ToolResult> {
-        self.session.as_ref().ok_or_else(|| ToolResult::failed("This tool needs a sandbox, and this run has none."))
     }
 }
 

@@ -8,6 +8,7 @@ use mooring_capability::{Effect, Reconciled, Tool, ToolContext, ToolInput, ToolR
 use mooring_journal::event::{SandboxLost, ToolCompleted, ToolRequested};
 use mooring_journal::{Durability, Event};
 use mooring_model::{FunctionOutput, Item};
+use mooring_sandbox::NoSandbox;
 use serde_json::{Map, Value};
 
 use super::{Driver, elapsed_ms, json};
@@ -173,7 +174,7 @@ impl Driver<'_> {
         let observer = Arc::clone(&self.host.observer);
         let call_id = call.call_id.clone();
         ToolContext {
-            session: self.session.clone(),
+            session: self.session.clone().unwrap_or_else(|| Arc::new(NoSandbox)),
             key: format!("{}:{}:{}", self.run, self.state.turns, call.call_id),
             progress: Arc::new(move |text: &str| {
                 observer.live(Live::ToolOutput { call_id: call_id.clone(), text: text.to_owned() });

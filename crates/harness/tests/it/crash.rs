@@ -29,7 +29,12 @@ impl Dying {
 }
 
 impl Journal for Dying {
-    fn create<'a>(&'a self, run: &'a RunId, at: i64, owner: &'a str) -> BoxFuture<'a, Result<Claim, JournalError>> {
+    fn create<'a>(
+        &'a self,
+        run: &'a RunId,
+        at: i64,
+        owner: &'a str,
+    ) -> BoxFuture<'a, Result<Claim, JournalError>> {
         self.inner.create(run, at, owner)
     }
 
@@ -83,7 +88,9 @@ enum Death {
 fn turns(plan: &[Vec<&'static str>]) -> Vec<Vec<Item>> {
     let mut turns: Vec<Vec<Item>> = Vec::new();
     for (turn, tools) in plan.iter().enumerate() {
-        turns.push(tools.iter().enumerate().map(|(n, tool)| call(tool, &format!("{tool}-{turn}-{n}"))).collect());
+        turns.push(
+            tools.iter().enumerate().map(|(n, tool)| call(tool, &format!("{tool}-{turn}-{n}"))).collect(),
+        );
     }
     turns.push(vec![Item::assistant("done")]);
     turns
@@ -152,7 +159,9 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
     for item in &state.items {
         match item {
             Item::FunctionCall { call_id, .. } => assert!(open.insert(call_id.clone())),
-            Item::FunctionCallOutput { call_id, .. } => assert!(open.remove(call_id) && answered.insert(call_id.clone())),
+            Item::FunctionCallOutput { call_id, .. } => {
+                assert!(open.remove(call_id) && answered.insert(call_id.clone()))
+            }
             _ => {}
         }
     }

@@ -139,10 +139,7 @@ async fn outputs_join_the_conversation_in_the_order_of_the_calls() {
             _ => "other",
         })
         .collect();
-    assert_eq!(
-        names,
-        ["message", "call", "call", "output", "output", "call", "output", "message"]
-    );
+    assert_eq!(names, ["message", "call", "call", "output", "output", "call", "output", "message"]);
     assert_eq!(world.done("same"), 3);
 }
 
@@ -214,7 +211,8 @@ async fn an_answer_that_was_cut_is_no_success() {
 #[tokio::test]
 async fn a_completed_run_cannot_be_resumed() {
     let journal = Arc::new(MemoryJournal::new());
-    let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(vec![vec![Item::assistant("x")]]), vec![]);
+    let (host, _) =
+        host(Arc::clone(&journal) as Arc<dyn Journal>, script(vec![vec![Item::assistant("x")]]), vec![]);
     start(&host, new_run("r1")).await.unwrap();
     let error = resume(&host, &RunId("r1".into())).await.unwrap_err();
     assert!(matches!(error, HarnessError::Completed { .. }), "{error}");
@@ -306,5 +304,8 @@ async fn the_fold_of_the_journal_is_the_drivers_state() {
     start(&host, new_run("r1")).await.unwrap();
     let records = events(journal.as_ref(), "r1").await;
     let state = State::fold(&records).unwrap().unwrap();
-    assert_eq!((state.status, state.next(), state.last_seq), (Status::Completed, Next::Done, records.len() as u64));
+    assert_eq!(
+        (state.status, state.next(), state.last_seq),
+        (Status::Completed, Next::Done, records.len() as u64)
+    );
 }

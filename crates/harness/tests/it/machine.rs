@@ -11,7 +11,10 @@ fn record(seq: u64, event: Event) -> Record {
 }
 
 fn started() -> Event {
-    Event::RunStarted(Box::new(RunStarted { agent: json!({"name": "a", "model": "m"}), ..RunStarted::default() }))
+    Event::RunStarted(Box::new(RunStarted {
+        agent: json!({"name": "a", "model": "m"}),
+        ..RunStarted::default()
+    }))
 }
 
 fn answer(items: Value) -> Event {
@@ -74,7 +77,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::DriverAttached(DriverAttached::default())),
         Just(Event::CancelRequested(CancelRequested::default())),
         Just(answer(json!([{"type": "message", "role": "assistant", "content": "hi"}]))),
-        id.clone().prop_map(|id| answer(json!([{"type": "function_call", "call_id": id, "name": "t", "arguments": ""}]))),
+        id.clone().prop_map(|id| answer(
+            json!([{"type": "function_call", "call_id": id, "name": "t", "arguments": ""}])
+        )),
         id.prop_map(output),
     ]
 }
