@@ -1,0 +1,10 @@
+//! Tests of the capabilities, against a sandbox session in memory.
+
+mod apply_patch;
+mod diff;
+mod instructions;
+mod memory_session;
+mod reconcile;
+mod shell;
+mod truncate;
+mod view_image;
