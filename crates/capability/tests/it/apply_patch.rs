@@ -173,6 +173,21 @@ async fn a_write_that_fails_takes_back_those_before_it() {
     }
 }
 
+#[tokio::test]
+async fn a_file_with_two_names_does_not_lose_a_change() {
+    let mut session = MemorySession::with([("dir/a", text("x\n"))]);
+    session.linked = Some(("link/", "dir/"));
+    let session = Arc::new(session);
+    let before = session.tree();
+    let result = patch(
+        &session,
+        "*** Begin Patch\n*** Update File: dir/a\n@@\n x\n+1\n*** Update File: link/a\n@@\n x\n+2\n*** End Patch",
+    )
+    .await;
+    insta::assert_snapshot!(result.output.text());
+    assert_eq!(session.tree(), before);
+}
+
 /// What the model reads when a patch is refused.
 #[tokio::test]
 async fn refusals_say_what_to_do() {
@@ -207,12 +222,12 @@ async fn refusals_say_what_to_do() {
         "[]",
     ];
     let before = session.tree();
-    let mut report = String::new();
+    let mut report = Vec::new();
     for input in patches {
-        report += &format!("{input}\n    ->\n{}\n\n", patch(&session, input).await.output.text());
+        report.push(format!("{input}\n    ->\n{}", patch(&session, input).await.output.text()));
     }
     assert_eq!(session.tree(), before);
-    insta::assert_snapshot!(report);
+    insta::assert_snapshot!(report.join("\n\n"));
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
 pub(crate) struct MemorySession {
     pub(crate) nodes: Mutex<BTreeMap<String, Node>>,
     pub(crate) fault: Option<Fault>,
+    /// A link to a directory: what starts with the first is found at the second.
+    pub(crate) linked: Option<(&'static str, &'static str)>,
     mutations: AtomicU64,
     /// The next commands to be spawned.
     pub(crate) scripts: Mutex<VecDeque<Arc<Script>>>,
@@ -58,6 +60,11 @@ impl MemorySession {
 
     pub(crate) fn tree(&self) -> BTreeMap<String, Node> {
         self.nodes.lock().unwrap().clone()
+    }
+
+    fn resolve(&self, path: &str) -> String {
+        let through = self.linked.and_then(|(link, to)| Some(format!("{to}{}", path.strip_prefix(link)?)));
+        through.unwrap_or_else(|| path.to_owned())
     }
 
     pub(crate) fn mutations(&self) -> u64 {
@@ -134,7 +141,7 @@ impl SandboxSession for MemorySession {
 
     fn read<'a>(&'a self, path: &'a str, max_bytes: u64) -> BoxFuture<'a, Result<Bytes, SandboxError>> {
         Box::pin(async move {
-            match self.nodes.lock().unwrap().get(path) {
+            match self.nodes.lock().unwrap().get(&self.resolve(path)) {
                 Some(Node::File { data, .. }) if data.len() as u64 <= max_bytes => Ok(data.clone()),
                 Some(Node::Link(target)) => {
                     Err(SandboxError::PathEscape { path: path.into(), reason: format!("a link to {target}") })
@@ -157,6 +164,7 @@ impl SandboxSession for MemorySession {
     ) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(async move {
             self.mutate(|nodes| {
+                let path = &self.resolve(path);
                 let old = match nodes.get(path) {
                     Some(_) if options.create_new => {
                         return Err(SandboxError::AlreadyExists { path: path.to_owned() });
@@ -189,15 +197,15 @@ impl SandboxSession for MemorySession {
     }
 
     fn remove<'a>(&'a self, path: &'a str, _recursive: bool) -> BoxFuture<'a, Result<(), SandboxError>> {
-        Box::pin(
-            async move { self.mutate(|nodes| nodes.remove(path).map(|_| ()).ok_or_else(|| not_found(path))) },
-        )
+        Box::pin(async move {
+            self.mutate(|nodes| nodes.remove(&self.resolve(path)).map(|_| ()).ok_or_else(|| not_found(path)))
+        })
     }
 
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileStat, SandboxError>> {
         Box::pin(async move {
             let nodes = self.nodes.lock().unwrap();
-            let (kind, size, mode, target) = match nodes.get(path) {
+            let (kind, size, mode, target) = match nodes.get(&self.resolve(path)) {
                 Some(Node::File { data, mode }) => (FileKind::File, data.len() as u64, *mode, None),
                 Some(Node::Link(target)) => (FileKind::Symlink, 0, 0o777, Some(target.clone())),
                 Some(Node::Directory) => (FileKind::Directory, 0, 0o755, None),

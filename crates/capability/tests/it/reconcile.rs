@@ -126,14 +126,14 @@ proptest! {
                 files.insert(format!("f{nth}"), text(&format!("one {nth}\ntwo\n")));
             }
             let update = format!("*** Update File: f{nth}\n");
-            patch += &match action {
+            patch.push_str(&match action {
                 0 => format!("*** Add File: n{nth}\n+new\n"),
                 1 => format!("{update}@@\n two\n+inserted\n"),
                 2 => format!("{update}*** Move to: d/f{nth}\n@@\n-one {nth}\n+1\n"),
                 3 => format!("*** Delete File: f{nth}\n"),
                 4 => format!("*** Delete File: f{nth}\n*** Add File: f{nth}\n+replaced\n"),
                 _ => format!("*** Add File: d/e/n{nth}\n+deep\n"),
-            };
+            });
         }
         patch += "*** End Patch\n";
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

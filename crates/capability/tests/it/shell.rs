@@ -101,14 +101,14 @@ async fn every_outcome_is_said() {
         Outcome::Cancelled,
     ];
     let (shell, _) = Shell::new(outcomes.map(|outcome| Script::default().ends(0, outcome)));
-    let mut report = String::new();
+    let mut report = Vec::new();
     for outcome in outcomes {
         let result = shell.exec(json!({ "cmd": "x" })).await;
         let text = result.output.text();
         let said: Vec<_> = text.lines().skip(2).take_while(|line| *line != "Output:").collect();
-        report += &format!("{outcome:?}: {said:?}, {:?}, lost {}\n", result.status, result.session_lost);
+        report.push(format!("{outcome:?}: {said:?}, {:?}, lost {}", result.status, result.session_lost));
     }
-    insta::assert_snapshot!(report);
+    insta::assert_snapshot!(report.join("\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,7 +203,7 @@ async fn typing_needs_a_terminal_that_listens() {
 async fn at_most_64_commands_are_kept() {
     // The 10th has ended unseen; all others go on.
     let scripts = (1..=67).map(|nth| {
-        let end = if nth == 10 { Some((1_000, DONE)) } else { None };
+        let end = if nth == 10 { Some((5_000, DONE)) } else { None };
         Script { end, ..Script::default() }
     });
     let (shell, scripts) = Shell::new(scripts);
@@ -237,7 +237,7 @@ async fn a_sandbox_that_is_gone_is_said_so() {
 #[tokio::test(start_paused = true)]
 async fn bad_arguments_and_failed_starts_are_said() {
     let (shell, _) = Shell::new([]);
-    let mut report = String::new();
+    let mut report = Vec::new();
     for (tool, input) in [
         (0, json!({})),
         (0, json!({ "cmd": "" })),
@@ -249,7 +249,7 @@ async fn bad_arguments_and_failed_starts_are_said() {
     ] {
         let result = shell.call(tool, input.clone()).await;
         assert_eq!(result.status, ToolStatus::Failed, "{input}");
-        report += &format!("{input}\n    {}\n", result.output.text());
+        report.push(format!("{input}\n    {}", result.output.text()));
     }
-    insta::assert_snapshot!(report);
+    insta::assert_snapshot!(report.join("\n"));
 }

@@ -71,11 +71,11 @@ async fn what_is_no_image_is_said_in_the_sdks_words() {
         json!({}),
         json!([]),
     ];
-    let mut report = String::new();
+    let mut report = Vec::new();
     for input in inputs {
         let (_, result) = run(&session, "view_image", ToolInput::Json(input.clone())).await;
         assert_eq!(result.status, ToolStatus::Failed, "{input}");
-        report += &format!("{input}\n    {}\n", result.output.text());
+        report.push(format!("{input}\n    {}", result.output.text()));
     }
-    insta::assert_snapshot!(report);
+    insta::assert_snapshot!(report.join("\n"));
 }
