@@ -239,7 +239,10 @@ impl Tool for WriteStdin {
                 }
                 match running.write(call.chars).await {
                     Ok(()) => {}
-                    Err(error) if error.session_lost() => return lost(&error),
+                    Err(error) if error.session_lost() => {
+                        self.processes.forget(&running).await;
+                        return lost(&error);
+                    }
                     // Most often the command has just ended; what it still said is worth reading.
                     Err(error) => note = Some(format!("Nothing was written: {error}.")),
                 }
@@ -359,7 +362,8 @@ fn lost(error: &SandboxError) -> ToolResult {
         details: json!({ "outcome": Outcome::TransportLost, "session_id": null, "omitted": 0 }),
         session_lost: error.session_lost(),
         ..ToolResult::failed(format!(
-            "The command was started, but its output cannot be read: {error}. Check what it did before you run it again."
+            "The command's output cannot be read: {error}. The command was ended. Check what it did before you run it \
+             again."
         ))
     }
 }
