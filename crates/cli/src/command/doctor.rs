@@ -25,7 +25,13 @@ pub(crate) fn doctor() -> Result<ExitCode, CommandError> {
     for check in mooring_sandbox_local::probe(&host::local_options(&home, &SandboxTable::default())?) {
         missing |= check.required && !check.ok;
         say(&Finding {
-            good: if check.ok { Some(true) } else if check.required { Some(false) } else { None },
+            good: if check.ok {
+                Some(true)
+            } else if check.required {
+                Some(false)
+            } else {
+                None
+            },
             what: check.name,
             detail: check.detail,
             hint: check.hint,
@@ -45,12 +51,19 @@ pub(crate) fn doctor() -> Result<ExitCode, CommandError> {
             _ => String::new(),
         };
         let detail = key.unwrap_or_else(|| match provider.key_variable {
-            Some(_) if provider.key_optional => "no key; none is needed where the server asks for none".into(),
+            Some(_) if provider.key_optional => {
+                "no key; none is needed where the server asks for none".into()
+            }
             Some(_) => "no key".into(),
             None => "needs no key".into(),
         });
         let good = if hint.is_empty() { Some(true) } else { None };
-        say(&Finding { good, what: provider.form.into(), detail: format!("{} · {detail}", provider.about), hint })?;
+        say(&Finding {
+            good,
+            what: provider.form.into(),
+            detail: format!("{} · {detail}", provider.about),
+            hint,
+        })?;
     }
     crate::view::line("state")?;
     let journal = home.journal();
@@ -74,7 +87,8 @@ pub(crate) fn doctor() -> Result<ExitCode, CommandError> {
     say(&Finding {
         good: git.as_ref().map(|_| true),
         what: "git".into(),
-        detail: git.map_or("not found".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        detail: git
+            .map_or("not found".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         hint: "install git to stage git_repo entries".into(),
     })?;
     Ok(if missing { ExitCode::from(1) } else { ExitCode::SUCCESS })

@@ -42,12 +42,19 @@ fn malformed_manifests() {
         ("m.yaml", "version: 2"),
         ("m.json", "{\"entries\": {\n  \"a\": {\"type\": \"file\" \"content\": \"x\"}}}"),
         ("m.json", "{\"entries\": {\"../x\": {\"type\": \"file\", \"content\": \"x\"}}}"),
-        ("m.json", "{\"entries\": {\"/etc/x\": {\"type\": \"file\", \"content\": \"x\"}, \"b\": {\"type\": \"link\"}}}"),
+        (
+            "m.json",
+            "{\"entries\": {\"/etc/x\": {\"type\": \"file\", \"content\": \"x\"}, \"b\": {\"type\": \"link\"}}}",
+        ),
         ("m.toml", "[entries.a]\ntype = \"local_dir\"\nsrc = \"nowhere\""),
-        ("m.yaml", "entries:\n  d:\n    type: s3_mount\n    bucket: b\n    mount_strategy: {type: in_container, pattern: {type: rclone}}"),
+        (
+            "m.yaml",
+            "entries:\n  d:\n    type: s3_mount\n    bucket: b\n    mount_strategy: {type: in_container, pattern: {type: rclone}}",
+        ),
     ] {
         moor.write(name, text);
-        complaints += &complaint(&moor, &["run", "--model", "script:s.jsonl", "--manifest", name, "hello"], 2);
+        complaints +=
+            &complaint(&moor, &["run", "--model", "script:s.jsonl", "--manifest", name, "hello"], 2);
     }
     insta::assert_snapshot!(complaints);
     assert!(moor.run(&["runs", "--json"]).out.is_empty(), "a refused run leaves no trace");
@@ -64,8 +71,12 @@ fn scripts_that_are_malformed_or_end_too_soon() {
     let ran = moor.run(&["run", "--model", "script:short.jsonl", "hello"]);
     assert_eq!(ran.code, Some(1));
     let last = ran.last();
-    assert_eq!((last["status"].as_str(), last["error"]["code"].as_str()), (Some("failed"), Some("model_script")));
-    let message = last["error"]["message"].as_str().unwrap().replace(moor.dir.path().to_str().unwrap(), "DIR");
+    assert_eq!(
+        (last["status"].as_str(), last["error"]["code"].as_str()),
+        (Some("failed"), Some("model_script"))
+    );
+    let message =
+        last["error"]["message"].as_str().unwrap().replace(moor.dir.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(message, @"");
     moor.write("short.jsonl", &[exec(0, &["echo one"]), say("two")].concat());
     let resumed = moor.run(&["resume", &ran.run()]);

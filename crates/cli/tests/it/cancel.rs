@@ -95,7 +95,8 @@ fn events_can_be_followed_to_the_end() {
     let followed = moor.run(&["events", first["run"].as_str().unwrap(), "--follow"]);
     assert_eq!(followed.code, Some(0));
     assert_eq!(followed.last()["type"], "run_finished");
-    let shown: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let shown: Vec<serde_json::Value> =
+        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     assert_eq!(followed.json()[1..], shown);
     child.wait().unwrap();
 }

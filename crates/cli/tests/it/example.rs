@@ -40,7 +40,10 @@ fn the_example_fixes_the_bug() {
 
     let runs = moor.run(&["runs", "--json"]).json();
     assert_eq!(runs.len(), 1);
-    assert_eq!((runs[0]["id"].as_str(), runs[0]["status"].as_str()), (Some(ran.run().as_str()), Some("completed")));
+    assert_eq!(
+        (runs[0]["id"].as_str(), runs[0]["status"].as_str()),
+        (Some(ran.run().as_str()), Some("completed"))
+    );
 }
 
 #[test]
@@ -53,7 +56,8 @@ fn a_named_workspace_keeps_the_result_and_is_never_overwritten() {
     let fixed = fs_err::read_to_string(workspace.join("project/ledger.py")).unwrap();
     assert!(fixed.contains("share, rest = divmod(cents, len(people))"), "{fixed}");
     // Files belong to whoever ran it.
-    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&fs_err::metadata(path).unwrap());
+    let owner =
+        |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&fs_err::metadata(path).unwrap());
     assert_eq!(owner(&workspace.join("project/ledger.py")), owner(moor.dir.path()));
 
     let again = run_example(&moor, &more);

@@ -26,7 +26,8 @@ fn counting(moor: &Moor) {
 
 /// `moor run`, with its events as they come.
 fn start(moor: &Moor) -> Child {
-    let mut command = moor.command(&["run", "--model", "script:script.jsonl", "--workspace", "ws", "--json", "count"]);
+    let mut command =
+        moor.command(&["run", "--model", "script:script.jsonl", "--workspace", "ws", "--json", "count"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -152,7 +153,8 @@ fn the_example_survives_too() {
     let agent = repository().join("examples/fix-the-bug/agent.toml");
     for event in [2, 4, 7, 10, 13, 16, 19] {
         let moor = Moor::new();
-        let mut command = moor.command(&["run", "--agent", agent.to_str().unwrap(), "--json", "Make the tests pass."]);
+        let mut command =
+            moor.command(&["run", "--agent", agent.to_str().unwrap(), "--json", "Make the tests pass."]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         BufReader::new(child.stdout.take().unwrap()).lines().nth(event);
         kill(&mut child);
@@ -161,7 +163,8 @@ fn the_example_survives_too() {
         assert!(resumed.code == Some(0) || resumed.err.contains("has completed"), "{resumed:?}");
         let events = moor.events(&run);
         assert_eq!(events.last().unwrap()["status"], "completed");
-        let completed: Vec<&Value> = events.iter().filter(|event| event["type"] == "tool_completed").collect();
+        let completed: Vec<&Value> =
+            events.iter().filter(|event| event["type"] == "tool_completed").collect();
         // The patch is never in doubt: the tool finds out what became of it.
         assert_eq!(completed[2]["status"], "completed", "{}", completed[2]);
         if completed[3]["status"] == "completed" {

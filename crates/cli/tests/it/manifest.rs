@@ -6,7 +6,10 @@ use crate::moor::{Moor, repository};
 fn check_says_what_is_wrong_where() {
     let moor = Moor::new();
     moor.write("good.yaml", "entries:\n  a.txt: {type: file, content: hello}\n");
-    moor.write("bad.json", "{\"entries\": {\"d\": {\"type\": \"dir\", \"children\": {\"../x\": {\"type\": \"file\"}}}}}");
+    moor.write(
+        "bad.json",
+        "{\"entries\": {\"d\": {\"type\": \"dir\", \"children\": {\"../x\": {\"type\": \"file\"}}}}}",
+    );
     let good = moor.run(&["manifest", "check", "good.yaml"]);
     assert_eq!(good.code, Some(0), "{}", good.err);
     assert!(good.out.starts_with("good.yaml: valid · "), "{}", good.out);
@@ -28,7 +31,9 @@ fn apply_stages_into_a_directory_and_overwrites_nothing() {
     let applied = moor.run(&["manifest", "apply", "m.yaml", "--root", "out"]);
     assert_eq!(applied.code, Some(0), "{}", applied.err);
     assert_eq!(fs_err::read_to_string(moor.path("out/d/deep/b.txt")).unwrap(), "b");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs_err::metadata(moor.path("out/a.txt")).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs_err::metadata(moor.path("out/a.txt")).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o640);
 
     fs_err::write(moor.path("out/a.txt"), "mine").unwrap();
@@ -57,7 +62,9 @@ fn doctor_says_what_is_here_and_what_is_missing() {
     let mut command = moor.command(&["doctor"]);
     let ran: crate::moor::Ran = command.env("ANTHROPIC_API_KEY", "sk-do-not-leak").output().unwrap().into();
     assert_eq!(ran.code, Some(0), "{}", ran.out);
-    for expected in ["user namespace", "key from ANTHROPIC_API_KEY", "set OPENAI_API_KEY to use it", "journal.db"] {
+    for expected in
+        ["user namespace", "key from ANTHROPIC_API_KEY", "set OPENAI_API_KEY to use it", "journal.db"]
+    {
         assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
     }
     assert!(!ran.out.contains("sk-do-not-leak"));

@@ -111,6 +111,7 @@ pub(crate) fn exec(turn: usize, commands: &[&str]) -> String {
 
 /// A script's last line.
 pub(crate) fn say(text: &str) -> String {
-    let message = json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]});
+    let message =
+        json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]});
     format!("{}\n", json!([message]))
 }

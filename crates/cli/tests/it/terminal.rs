@@ -23,7 +23,9 @@ fn people_get_the_story_live() {
     let moor = Moor::new();
     let agent = repository().join("examples/fix-the-bug/agent.toml");
     let seen = on_terminal(&moor, &format!("run --agent {} 'Make the tests pass.'", agent.display()));
-    for expected in ["turn 1", "exec_command", "exited 1", "apply_patch", "project/ledger.py", "completed", "5 turns"] {
+    for expected in
+        ["turn 1", "exec_command", "exited 1", "apply_patch", "project/ledger.py", "completed", "5 turns"]
+    {
         assert!(seen.contains(expected), "{expected}: {seen}");
     }
     assert!(!seen.contains("\"type\":"), "no JSON for people: {seen}");

@@ -69,7 +69,7 @@ impl Driver<'_> {
             return Ok((session, None));
         }
         let started = &self.state.started;
-        let manifest = Manifest::from_value(started.manifest.clone())
+        let manifest = Manifest::from_value(&started.manifest)
             .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
         let base = started.manifest_base.clone().unwrap_or_default();
         let plan = Plan::new(&manifest, Path::new(&base), &client.support(), client.backend_id())?;
