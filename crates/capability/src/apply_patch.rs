@@ -233,6 +233,6 @@ fn not_written(change: &Change, error: &SandboxError, left: &[&str]) -> ToolResu
     };
     ToolResult {
         session_lost: error.session_lost(),
-        ..ToolResult::failed(format!("apply_patch cannot write {}: {error}\n{state}", change.path))
+        ..ToolResult::failed(format!("apply_patch stopped at {}: {error}\n{state}", change.path))
     }
 }

@@ -122,9 +122,9 @@ fn media_type(path: &str, data: &[u8]) -> Option<&'static str> {
     }
     let head = data[..data.len().min(SVG_SNIFF)].trim_ascii_start().to_ascii_lowercase();
     let is_xml = || head.starts_with(b"<?xml") && head.windows(4).any(|bytes| bytes == b"<svg");
-    let path = path.to_ascii_lowercase();
-    let is_svg = head.starts_with(b"<svg") || is_xml() || path.ends_with(".svg") || path.ends_with(".svgz");
-    is_svg.then_some("image/svg+xml")
+    let extension = path.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let is_named = matches!(extension.as_deref(), Some("svg" | "svgz"));
+    (head.starts_with(b"<svg") || is_xml() || is_named).then_some("image/svg+xml")
 }
 
 fn invalid_path() -> ToolResult {

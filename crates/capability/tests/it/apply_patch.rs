@@ -25,8 +25,11 @@ struct Vector {
     files_after: BTreeMap<String, String>,
 }
 
-/// The vectors where the SDK loses something: what ours says (its start), and which files differ.
-const DEVIATIONS: [(&str, &str, &[(&str, Option<&str>)]); 6] = [
+/// A vector's name, what ours says (its start), and which files differ.
+type Deviation = (&'static str, &'static str, &'static [(&'static str, Option<&'static str>)]);
+
+/// The vectors where the SDK loses something.
+const DEVIATIONS: [Deviation; 6] = [
     // A created file ends with a newline.
     ("add", "Created n.txt", &[("n.txt", Some("hi\n"))]),
     ("json single", "Created j.txt", &[("j.txt", Some("x\n"))]),

@@ -120,23 +120,23 @@ proptest! {
     #[test]
     fn generated_patches_survive_every_stop(actions in proptest::collection::vec(0..6u8, 1..8)) {
         let mut files = Tree::new();
-        let mut patch = String::from("*** Begin Patch\n");
+        let mut patch = vec!["*** Begin Patch".to_owned()];
         for (nth, action) in actions.iter().enumerate() {
             if *action < 5 {
                 files.insert(format!("f{nth}"), text(&format!("one {nth}\ntwo\n")));
             }
-            let update = format!("*** Update File: f{nth}\n");
-            patch.push_str(&match action {
-                0 => format!("*** Add File: n{nth}\n+new\n"),
-                1 => format!("{update}@@\n two\n+inserted\n"),
-                2 => format!("{update}*** Move to: d/f{nth}\n@@\n-one {nth}\n+1\n"),
-                3 => format!("*** Delete File: f{nth}\n"),
-                4 => format!("*** Delete File: f{nth}\n*** Add File: f{nth}\n+replaced\n"),
-                _ => format!("*** Add File: d/e/n{nth}\n+deep\n"),
+            let update = format!("*** Update File: f{nth}");
+            patch.push(match action {
+                0 => format!("*** Add File: n{nth}\n+new"),
+                1 => format!("{update}\n@@\n two\n+inserted"),
+                2 => format!("{update}\n*** Move to: d/f{nth}\n@@\n-one {nth}\n+1"),
+                3 => format!("*** Delete File: f{nth}"),
+                4 => format!("*** Delete File: f{nth}\n*** Add File: f{nth}\n+replaced"),
+                _ => format!("*** Add File: d/e/n{nth}\n+deep"),
             });
         }
-        patch += "*** End Patch\n";
+        patch.push("*** End Patch".to_owned());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(survives_every_stop(files, patch));
+        runtime.block_on(survives_every_stop(files, patch.join("\n")));
     }
 }
