@@ -32,8 +32,7 @@ impl Tool for ViewImage {
         let parameters = json!({
             "properties": {
                 "path": {
-                    "description": "Path to the image file. Workspace paths and explicitly granted sandbox paths are \
-                                    supported.",
+                    "description": "The image file, relative to the workspace.",
                     "minLength": 1,
                     "title": "Path",
                     "type": "string",
@@ -45,10 +44,7 @@ impl Tool for ViewImage {
         });
         ToolSpec {
             name: "view_image".to_owned(),
-            description:
-                "Loads an image from the sandbox workspace or an explicitly granted sandbox path and returns \
-                          it as a structured image output."
-                    .to_owned(),
+            description: "Shows you an image file of the workspace.".to_owned(),
             kind: ToolKind::Function { parameters, strict: false },
         }
     }
