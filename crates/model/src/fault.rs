@@ -2,6 +2,8 @@
 //!
 //! Providers put the reason into a type, a code, a status or only into words; the same reading serves all of them.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -46,7 +48,7 @@ pub(crate) fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> Mo
     }
     let header = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
     error.request_id = header("x-request-id").or_else(|| header("request-id")).or(error.request_id);
-    error.retry_after = retry::asked(headers);
+    error.retry_after = retry::asked(headers).or(error.retry_after);
     error
 }
 
@@ -88,6 +90,9 @@ pub(crate) fn from_object(object: &Value, status: Option<u16>) -> ModelError {
     };
     let mut error = build(kind, &message, status);
     error.request_id = object.get("request_id").and_then(Value::as_str).map(str::to_owned);
+    if kind == ModelErrorKind::RateLimited {
+        error.retry_after = asked_in_words(&lower);
+    }
     error
 }
 
@@ -116,6 +121,22 @@ fn build(kind: ModelErrorKind, message: &str, status: Option<u16>) -> ModelError
         }
         _ => error,
     }
+}
+
+/// OpenAI's "Please try again in 1.898s", the only place where it says so inside a stream.
+fn asked_in_words(lower: &str) -> Option<Duration> {
+    let (_, after) = lower.split_once("try again in ")?;
+    let end = after.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+    let (number, unit) = after.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    let seconds = if unit.starts_with("ms") {
+        number / 1000.0
+    } else if unit.starts_with('s') {
+        number
+    } else {
+        return None;
+    };
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn kind_of_status(status: u16) -> ModelErrorKind {

@@ -232,7 +232,7 @@ impl Reading {
 }
 
 /// Takes the next bytes of a stream; gives the response once it is whole.
-fn decode(
+pub(crate) fn decode(
     chunk: &[u8],
     sse: &mut SseParser,
     decoder: &mut dyn Decoder,

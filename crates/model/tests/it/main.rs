@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
+mod failures;
+mod recorded;
+mod requests;
 mod script;
 mod spec;
 mod support;
