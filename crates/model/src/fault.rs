@@ -70,6 +70,7 @@ pub(crate) fn from_object(object: &Value, status: Option<u16>) -> ModelError {
     // A stream has no status of its own, but some servers put one into `code`.
     let status = status
         .or_else(|| inner.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()));
+    let message = message.trim_end_matches('.').to_owned();
     let lower = message.to_lowercase();
     let is = |names: &[&str]| names.contains(&class) || names.contains(&code);
     let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
@@ -116,6 +117,12 @@ fn build(kind: ModelErrorKind, message: &str, status: Option<u16>) -> ModelError
             error.hint("Shorten the conversation, or take a model with a larger window")
         }
         ModelErrorKind::RateLimited => error.hint("Run less at once, or raise the limit at the provider"),
+        // Anthropic's words where our own default is more than an older model allows.
+        ModelErrorKind::InvalidRequest
+            if error.message.contains("maximum allowed number of output tokens") =>
+        {
+            error.hint("Set `max_output_tokens` to what this model allows")
+        }
         ModelErrorKind::InvalidRequest if status == Some(404) => {
             error.hint("Check the model's name and the `base_url`")
         }

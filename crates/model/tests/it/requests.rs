@@ -64,6 +64,7 @@ async fn efforts_of_anthropic_models() {
         for effort in [ReasoningEffort::None, ReasoningEffort::Minimal, ReasoningEffort::High] {
             for max_output_tokens in [None, Some(3000), Some(1500)] {
                 let mut conversation = conversation();
+                conversation.items.truncate(13);
                 conversation.settings =
                     Settings { reasoning_effort: Some(effort), max_output_tokens, ..Settings::default() };
                 let body = sent(&format!("anthropic/{model}"), &conversation).await.body;
@@ -75,6 +76,19 @@ async fn efforts_of_anthropic_models() {
         }
     }
     insta::assert_snapshot!(said);
+}
+
+/// A turn that began without thinking, as another model's does, goes on without it.
+#[tokio::test]
+async fn no_budget_in_the_middle_of_a_turn_without_thinking() {
+    let mut conversation = conversation();
+    assert_eq!(sent("anthropic/claude-opus-4-5", &conversation).await.body.get("thinking"), None);
+    conversation.items.insert(14, Item::user("Now the next."));
+    conversation.items.truncate(15);
+    assert_eq!(
+        sent("anthropic/claude-opus-4-5", &conversation).await.body["thinking"],
+        json!({"type": "enabled", "budget_tokens": 2000})
+    );
 }
 
 /// An answer goes back to its own provider as it came.
