@@ -46,6 +46,6 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
         Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args),
         Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),
-        Command::Doctor => command::doctor::doctor(),
+        Command::Doctor => command::doctor::doctor().await,
     }
 }
