@@ -15,6 +15,9 @@ impl SandboxError {
             ArchiveError::File { operation, path, source } => {
                 Self::File { operation, path: path.display().to_string(), reason: source.to_string() }
             }
+            ArchiveError::Stream { operation, source } => {
+                Self::File { operation, path: "the archive".to_owned(), reason: source.to_string() }
+            }
             other => Self::Invalid { reason: other.to_string() },
         }
     }

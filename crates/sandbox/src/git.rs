@@ -86,7 +86,8 @@ impl GitSource {
 
     /// A repository in a directory on the host.
     pub(crate) fn local(repo: &GitRepo, path: &Path) -> Self {
-        Self::new(repo, format!("file://{}", path.display()), "file")
+        // Git decodes a URL's path.
+        Self::new(repo, format!("file://{}", path.to_string_lossy().replace('%', "%25")), "file")
     }
 
     fn new(repo: &GitRepo, url: String, protocol: &'static str) -> Self {

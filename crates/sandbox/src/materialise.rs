@@ -45,9 +45,16 @@ pub async fn materialise(plan: &Plan, session: &dyn SandboxSession) -> Result<Ma
 /// Stages a plan into a directory on this host, which is made where it does not exist.
 ///
 /// # Errors
-/// [`SandboxError::AlreadyExists`] where one of the plan's entries exists, before anything is written; otherwise as
-/// [`materialise`].
+/// [`SandboxError::AlreadyExists`] where one of the plan's entries exists, and [`SandboxError::Unsupported`] where
+/// one has a group, both before anything is written; otherwise as [`materialise`].
 pub async fn apply_to_dir(plan: &Plan, root: &Path) -> Result<Materialised, SandboxError> {
+    if let Some(step) = plan.steps.iter().find(|step| !step.group.is_empty()) {
+        return Err(SandboxError::Unsupported {
+            operation: format!("group '{}' of entry '{}'", step.group, step.path.display()),
+            backend: "directory".to_owned(),
+            reason: "a directory on the host has no users of the manifest; remove the group".to_owned(),
+        });
+    }
     let failed = |error: std::io::Error| SandboxError::File {
         operation: "create",
         path: root.display().to_string(),

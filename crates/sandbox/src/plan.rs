@@ -45,8 +45,8 @@ pub(crate) enum Content {
 }
 
 impl Plan {
-    /// Plans a manifest for a backend. Sources on the host are looked up below `base`, and are read in full, so
-    /// that what cannot be copied is known now; this blocks.
+    /// Plans a manifest for a backend. Sources on the host are looked up below `base`, and every file of them is
+    /// opened, so that what cannot be copied is known now; this blocks.
     ///
     /// An entry wins over what a source around it brings at the same path, and a `dir` takes in what it brings.
     ///
@@ -113,7 +113,7 @@ impl Plan {
             if let Content::Tree(below) = &step.content {
                 base.directory(below)
                     .and_then(|tree| {
-                        visit(&tree, &step.path, Links::Inside, &self.named, &mut |_, node| {
+                        visit(&tree, below, &step.path, Links::Inside, &self.named, &mut |_, node| {
                             if node.kind == mooring_archive::Kind::File {
                                 node.open()?;
                             }

@@ -183,12 +183,13 @@ pub(crate) enum Links {
     All,
 }
 
-/// Visits what of a tree is copied to `at`, in a fixed order.
+/// Visits what of a tree is copied to `at`, in a fixed order. `source` is how messages name the tree.
 ///
 /// # Errors
 /// For sockets, FIFOs, devices, links that `links` does not allow, and what clashes with the manifest.
 pub(crate) fn visit(
     tree: &OwnedFd,
+    source: &Path,
     at: &Path,
     links: Links,
     named: &Named,
@@ -201,7 +202,8 @@ pub(crate) fn visit(
             Place::Merged => return Ok(Visit::Descend),
             Place::Added => {}
         }
-        let refused = |why: &str| Err(Fault::Refused(format!("'{}' {why}", node.path.display())));
+        let refused =
+            |why: &str| Err(Fault::Refused(format!("'{}' {why}", source.join(node.path).display())));
         match &node.kind {
             Kind::Other => return refused("is a socket, FIFO or device; remove it from the source"),
             Kind::Symlink(target) if links == Links::Inside && !stays_inside(node.path, target) => {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use mooring_archive::{ArchiveError, Kind, Meta, Writer};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use crate::git::{Clone, WORK};
@@ -77,21 +78,13 @@ impl<W: Write> Stager<'_, W> {
             Content::Tree(below) => {
                 let tree = self.base()?.directory(below)?;
                 self.directory(&step.path, meta)?;
-                self.tree(&tree, &step.path, Links::Inside, None)
+                self.tree(&tree, below, &step.path, Links::Inside, None)
             }
             Content::Git(source) => {
                 let clone = clones.next().ok_or_else(|| Fault::Refused("it was not cloned".to_owned()))?;
-                let below = Path::new(WORK).join(source.subpath.as_deref().unwrap_or_default());
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-                let top = rustix::fs::open(
-                    clone.directory.path(),
-                    flags | OFlags::CLOEXEC,
-                    rustix::fs::Mode::empty(),
-                )
-                .map_err(|error| Fault::Refused(error.to_string()))?;
-                let tree = open_beneath(&top, &below, flags)?;
+                let tree = open_clone(clone, source.subpath.as_deref())?;
                 self.directory(&step.path, Meta { mtime: clone.time, ..meta })?;
-                self.tree(&tree, &step.path, Links::All, Some(clone.time))?;
+                self.tree(&tree, Path::new(""), &step.path, Links::All, Some(clone.time))?;
                 self.commits.insert(step.path.to_string_lossy().into_owned(), clone.commit.clone());
                 Ok(())
             }
@@ -105,13 +98,14 @@ impl<W: Write> Stager<'_, W> {
     /// Copies a tree; `time` replaces its files' own times.
     fn tree(
         &mut self,
-        tree: &std::os::fd::OwnedFd,
+        tree: &OwnedFd,
+        source: &Path,
         at: &Path,
         links: Links,
         time: Option<u64>,
     ) -> Result<(), Fault> {
         let plan = self.plan;
-        visit(tree, at, links, &plan.named, &mut |path, node| {
+        visit(tree, source, at, links, &plan.named, &mut |path, node| {
             // Git's own files hold times and addresses that differ between two clones of one commit.
             let counts = time.is_none() || !node.path.starts_with(".git");
             let meta = Meta { mode: node.mode & 0o777, mtime: time.unwrap_or(node.mtime), ..Meta::default() };
@@ -169,6 +163,18 @@ impl<W: Write> Stager<'_, W> {
             hash.update([0]);
         }
         hex(&hash.finalize())
+    }
+}
+
+/// What of a clone is copied.
+fn open_clone(clone: &Clone, subpath: Option<&str>) -> Result<OwnedFd, Fault> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let work = rustix::fs::open(clone.directory.path().join(WORK), flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Fault::Refused(format!("the clone cannot be opened: {error}")))?;
+    match subpath {
+        None => Ok(work),
+        Some(subpath) => open_beneath(&work, Path::new(subpath), flags)
+            .map_err(|fault| Fault::Refused(format!("in the repository, {fault}"))),
     }
 }
 

@@ -134,3 +134,19 @@ async fn entries_that_exist_in_a_workspace_are_listed() {
     .unwrap();
     assert_eq!(plan.conflicts(&session).await.unwrap(), ["src", "b/c"]);
 }
+
+/// Every manifest that the SDK refuses is refused here at the latest, by a backend that has nothing.
+#[test]
+fn what_the_sdk_refuses_is_no_plan() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifest/tests/corpus/invalid");
+    let empty = tempfile::tempdir().unwrap();
+    let mut planned = 0;
+    for file in fs::read_dir(corpus).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(manifest) = Manifest::from_json(&fs::read_to_string(&path).unwrap()) else { continue };
+        planned += 1;
+        let plan = Plan::new(&manifest, empty.path(), &Support::default(), "local");
+        assert!(plan.is_err(), "{}", path.display());
+    }
+    assert!(planned > 15, "{planned}");
+}

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use mooring_sandbox::{SandboxError, apply_to_dir, materialise};
+use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::support::{DirSession, base, chmod, listing, plan, tree, write};
@@ -20,7 +21,7 @@ async fn everything_is_staged_with_modes_links_and_empty_directories() {
     chmod(at("in/locked"), 0o600);
     chmod(at("in/sub"), 0o711);
     chmod(at("tool"), 0o644);
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+    let old = SystemTime::UNIX_EPOCH + Duration::new(1_500_000_000, 0);
     fs::File::open(at("in/locked")).unwrap().set_modified(old).unwrap();
 
     let entries = json!({
@@ -40,8 +41,16 @@ async fn everything_is_staged_with_modes_links_and_empty_directories() {
     let mtime = |name: &str| fs::metadata(session.path().join(name)).unwrap().mtime();
     assert_eq!((mtime("in/locked"), mtime("task.md")), (1_500_000_000, 315_532_800));
 
-    // The same again, into a directory.
+    // The same again, into a directory, which has no groups.
     let root = tempfile::tempdir().unwrap();
+    let error =
+        apply_to_dir(&plan(&entries, base.path()).unwrap(), root.path()).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("not supported: group 'devs' of entry 'out' on the directory sandbox"),
+        "{error}"
+    );
+    let mut entries = entries;
+    entries["out"]["group"] = Value::Null;
     let applied =
         apply_to_dir(&plan(&entries, base.path()).unwrap(), &root.path().join("new/ws")).await.unwrap();
     assert_eq!(applied, staged);
@@ -178,4 +187,36 @@ async fn a_session_that_cannot_unpack_says_why() {
     let plan = plan(&json!({ "f": { "type": "file", "content": "x" } }), ".".as_ref()).unwrap();
     let error = materialise(&plan, &session).await.unwrap_err();
     assert_eq!(error.to_string(), "archive refused at 'f': a directory is in its place");
+}
+
+fn target() -> impl Strategy<Value = String> {
+    proptest::collection::vec(
+        prop_oneof![3 => "[abl]", 2 => Just("..".to_owned()), 1 => Just(".".to_owned())],
+        1..6,
+    )
+    .prop_map(|parts| parts.join("/"))
+}
+
+proptest! {
+    /// Whatever links a source holds: where they can be followed after staging, they end in the staged tree.
+    #[test]
+    fn links_that_are_staged_stay_in_their_tree(
+        links in proptest::collection::vec((prop_oneof![Just("l"), Just("a/l"), Just("a/b/l"), Just("b/l")], target()), 1..4)
+    ) {
+        let base = base(&[("in/a/b/f", ""), ("in/b/f", ""), ("f", "")]);
+        for (link, to) in links {
+            let _ = symlink(to, base.path().join("in").join(link));
+        }
+        if let Ok(plan) = plan(&json!({ "x/y": { "type": "local_dir", "src": "in" } }), base.path()) {
+            let root = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(apply_to_dir(&plan, root.path())).unwrap();
+            let top = fs::canonicalize(root.path().join("x/y")).unwrap();
+            for link in ["l", "a/l", "a/b/l", "b/l"] {
+                if let Ok(end) = fs::canonicalize(top.join(link)) {
+                    prop_assert!(end.starts_with(&top), "{link} leads to {}", end.display());
+                }
+            }
+        }
+    }
 }
