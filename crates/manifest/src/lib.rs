@@ -37,6 +37,11 @@
 //! Reading itself is stricter in two ways: text is not turned into numbers or booleans (`"1"` for 1), and a
 //! manifest that is nested more than 64 directories deep is refused.
 //!
+//! What needs a backend or the host to judge (mounts, users and grants that a backend lacks, sources that are missing
+//! or outside of their base directory) is refused by `mooring-sandbox` when a run is planned. Two rules of the SDK
+//! are about its own entry points and have no counterpart: that a manifest given as a Python dictionary may not hold
+//! grants or host sources. Here, whoever plans a manifest names the base directory that its sources are confined to.
+//!
 //! One key is our own: `x-mooring` at the top, a free object for what the SDK's form has no place for. It is kept
 //! when present and never added.
 

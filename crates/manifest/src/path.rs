@@ -72,11 +72,6 @@ impl RelPath {
         &self.0
     }
 
-    /// The path of `below` seen from where this path is seen.
-    pub fn join(&self, below: &Self) -> Self {
-        Self(format!("{}/{}", self.0, below.0))
-    }
-
     /// Its names.
     pub fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')

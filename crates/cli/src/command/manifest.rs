@@ -29,12 +29,12 @@ pub(crate) fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> 
     }
 }
 
-pub(crate) fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
+pub(crate) async fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
     let (manifest, base) = read_manifest(&args.file)?;
     // A plain directory has neither users nor mounts.
     let plan = Plan::new(&manifest, &base, &Support::default(), "directory")?;
     let root = absolute(&args.root)?;
-    let staged = apply_to_dir(&plan, &root)?;
+    let staged = apply_to_dir(&plan, &root).await?;
     crate::view::line(&format!(
         "{} files, {} bytes in {} · {}",
         staged.files,

@@ -48,11 +48,11 @@ fn conforms(schema: &Value, root: &Value, value: &Value, at: &str) -> Result<(),
     if let Value::Object(map) = value {
         for (key, value) in map {
             let at = format!("{at}/{key}");
-            match (schema.pointer(&format!("/properties/{key}")), schema.get("additionalProperties")) {
-                (Some(schema), _) => conforms(schema, root, value, &at)?,
-                (None, Some(Value::Bool(false))) => return Err(format!("{at}: unknown")),
-                (None, Some(schema)) => conforms(schema, root, value, &at)?,
-                (None, None) => {}
+            let known = schema.pointer(&format!("/properties/{key}"));
+            match known.or(schema.get("additionalProperties")) {
+                Some(Value::Bool(false)) => return Err(format!("{at}: unknown")),
+                Some(schema) => conforms(schema, root, value, &at)?,
+                None => {}
             }
         }
     }
