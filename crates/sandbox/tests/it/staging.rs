@@ -198,6 +198,8 @@ fn target() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// Whatever links a source holds: where they can be followed after staging, they end in the staged tree.
     #[test]
     fn links_that_are_staged_stay_in_their_tree(
