@@ -25,7 +25,6 @@ const MAX_TOKENS: u64 = 32_000;
 const LEAST_BUDGET: u64 = 1024;
 
 /// A model over this API.
-#[derive(Debug)]
 pub(crate) struct Anthropic {
     pub(crate) model: String,
 }
@@ -181,7 +180,10 @@ fn blocks(item: &Item) -> Result<(bool, Vec<Value>), ModelError> {
                 FunctionOutput::Text(text) => json!(text),
                 FunctionOutput::Parts(content) => json!(parts(content)?),
             };
-            (false, vec![json!({"type": "tool_result", "tool_use_id": call_id, "content": content})])
+            (
+                false,
+                vec![json!({"type": "tool_result", "tool_use_id": tool_use_id(call_id), "content": content})],
+            )
         }
         // Another provider's reasoning means nothing to this one.
         Item::Reasoning { body } => (true, body.get("anthropic").cloned().into_iter().collect()),
@@ -198,7 +200,13 @@ fn blocks(item: &Item) -> Result<(bool, Vec<Value>), ModelError> {
 }
 
 fn tool_use(id: &str, name: &str, input: &Value) -> Value {
-    json!({"type": "tool_use", "id": id, "name": name, "input": input})
+    json!({"type": "tool_use", "id": tool_use_id(id), "name": name, "input": input})
+}
+
+/// Other providers' ids hold characters that this API refuses.
+fn tool_use_id(call_id: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    call_id.chars().map(allowed).collect()
 }
 
 fn text_block(text: &str) -> Value {

@@ -16,7 +16,6 @@ use crate::{
 };
 
 /// A model over this API.
-#[derive(Debug)]
 pub(crate) struct Chat {
     pub(crate) model: String,
     /// It is OpenAI's own, which renamed a setting that others know by its old name alone.
@@ -172,7 +171,13 @@ impl Writer {
 
     fn output(&mut self, call_id: &str, output: &FunctionOutput) {
         self.flush_assistant();
-        self.messages.push(json!({"role": "tool", "tool_call_id": call_id, "content": output.text()}));
+        // Outputs follow their calls at once, even where something was said meanwhile.
+        let after = self
+            .messages
+            .iter()
+            .rposition(|message| message["role"] == "tool" || message.get("tool_calls").is_some());
+        let at = after.map_or(self.messages.len(), |after| after + 1);
+        self.messages.insert(at, json!({"role": "tool", "tool_call_id": call_id, "content": output.text()}));
         let FunctionOutput::Parts(content) = output else { return };
         let images: Vec<_> = content.iter().filter_map(image).collect();
         if !images.is_empty() {
@@ -192,8 +197,10 @@ impl Writer {
         if self.assistant.is_empty() {
             return;
         }
+        // A message without calls needs a text, if an empty one: an answer may be cut while the model thinks.
+        let content = if self.assistant.contains_key("tool_calls") { Value::Null } else { "".into() };
         let mut message =
-            Map::from_iter([("role".to_owned(), "assistant".into()), ("content".into(), Value::Null)]);
+            Map::from_iter([("role".to_owned(), "assistant".into()), ("content".into(), content)]);
         message.append(&mut self.assistant);
         self.messages.push(Value::Object(message));
     }

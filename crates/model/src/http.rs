@@ -16,7 +16,6 @@ use crate::{ModelError, ModelErrorKind, ModelOptions, fault};
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
 
 /// What sends requests.
-#[derive(Debug)]
 pub(crate) struct Http {
     client: Client,
     idle_timeout: Duration,
@@ -37,7 +36,7 @@ impl Http {
             .connect_timeout(options.connect_timeout)
             .no_proxy();
         if let Some(proxy) = &options.proxy {
-            let proxy = Proxy::all(proxy).map_err(|error| {
+            let proxy = Proxy::all(proxy.expose()).map_err(|error| {
                 unusable(&format!("the proxy is no URL: {}", chain(&error.without_url())))
                     .hint("Write it as http://host:port")
             })?;
@@ -77,7 +76,6 @@ impl Http {
 }
 
 /// A successful answer whose body is still coming.
-#[derive(Debug)]
 pub(crate) struct Answer {
     response: Response,
     wait: Wait,

@@ -56,6 +56,8 @@ mod spec;
 mod sse;
 mod wire;
 mod wire_calls;
+#[cfg(test)]
+mod written;
 
 pub use client::{BoxFuture, ModelClient, ModelEvent, ModelStream};
 pub use error::{ModelError, ModelErrorKind};
@@ -65,4 +67,4 @@ pub use request::{ModelRequest, ReasoningEffort, Settings, ToolKind, ToolSpec};
 pub use response::{Capture, ModelResponse, StopReason, TokenLogprob, Usage};
 pub use script::ScriptModel;
 pub use secret::Secret;
-pub use spec::{ANTHROPIC, CHAT, ModelSpec, OPENAI, PROVIDERS, Provider, SCRIPT};
+pub use spec::{ModelSpec, PROVIDERS, Provider};

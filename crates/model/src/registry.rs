@@ -29,8 +29,8 @@ pub struct ModelOptions {
     pub tries: u32,
     /// Spreads the retries of many processes: pass randomness.
     pub jitter_seed: u64,
-    /// The proxy to go through (`http://host:port`); none is used where it is not set.
-    pub proxy: Option<String>,
+    /// The proxy to go through (`http://host:port`, which may hold a password); none is used where it is not set.
+    pub proxy: Option<Secret>,
     /// Hosts reached without the proxy, in the form of the variable `NO_PROXY`.
     pub no_proxy: Option<String>,
 }

@@ -19,7 +19,6 @@ use crate::{
 const NOT_REASONING: &[&str] = &["gpt-3.5", "gpt-4", "chatgpt-", "gpt-5-chat"];
 
 /// A model over this API.
-#[derive(Debug)]
 pub(crate) struct Responses {
     pub(crate) model: String,
 }
@@ -197,13 +196,22 @@ impl Decoder for Reader {
 
 impl Reader {
     fn whole(&mut self, mut response: Value) -> Result<ModelResponse, ModelError> {
-        match text(&response, "status") {
-            "failed" | "cancelled" => {
-                let mut error = fault::from_object(&response, None);
-                error.request_id = response.get("id").and_then(Value::as_str).map(str::to_owned);
-                return Err(error);
-            }
-            _ => {}
+        if !response.is_object() {
+            return Err(protocol("the last event holds no response"));
+        }
+        let status = text(&response, "status");
+        if matches!(status, "failed" | "cancelled") {
+            let mut error = if response["error"].is_object() {
+                fault::from_object(&response, None)
+            } else {
+                ModelError::new(
+                    ModelErrorKind::Provider,
+                    "",
+                    format!("the response {status} without an explanation"),
+                )
+            };
+            error.request_id = response["id"].as_str().map(str::to_owned);
+            return Err(error);
         }
         let mut output = match response["output"].take() {
             Value::Array(output) if !output.is_empty() => output,

@@ -15,7 +15,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LONGEST_ASKED: Duration = Duration::from_mins(2);
 
 /// Decides on further tries. One for each client; its jitter differs from call to call.
-#[derive(Debug)]
 pub(crate) struct Retry {
     tries: u32,
     jitter: AtomicU64,

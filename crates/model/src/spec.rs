@@ -23,7 +23,7 @@ pub struct Provider {
 }
 
 /// OpenAI's Responses API, and every server that speaks it.
-pub const OPENAI: Provider = Provider {
+const OPENAI: Provider = Provider {
     form: "openai/NAME",
     name: "openai",
     key_variable: Some("OPENAI_API_KEY"),
@@ -33,7 +33,7 @@ pub const OPENAI: Provider = Provider {
 };
 
 /// Anthropic's Messages API.
-pub const ANTHROPIC: Provider = Provider {
+const ANTHROPIC: Provider = Provider {
     form: "anthropic/NAME",
     name: "anthropic",
     key_variable: Some("ANTHROPIC_API_KEY"),
@@ -43,7 +43,7 @@ pub const ANTHROPIC: Provider = Provider {
 };
 
 /// Any server with the Chat Completions API.
-pub const CHAT: Provider = Provider {
+const CHAT: Provider = Provider {
     form: "chat/NAME",
     name: "chat",
     key_variable: Some("CHAT_API_KEY"),
@@ -53,7 +53,7 @@ pub const CHAT: Provider = Provider {
 };
 
 /// Answers from a file, for tests and demonstrations.
-pub const SCRIPT: Provider = Provider {
+const SCRIPT: Provider = Provider {
     form: "script:FILE",
     name: "script",
     key_variable: None,

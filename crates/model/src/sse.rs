@@ -21,7 +21,6 @@ pub(crate) enum SseError {
 }
 
 /// The parser. Bytes go in, in pieces of any size; whole events come out.
-#[derive(Debug)]
 pub(crate) struct SseParser {
     limit: usize,
     /// The line so far, without its end.
@@ -183,11 +182,8 @@ mod tests {
         ) {
             let mut text = String::new();
             for (name, data) in &events {
-                text += &format!("event: {name}{ending}");
-                for line in data.split('\n') {
-                    text += &format!("data: {line}{ending}");
-                }
-                text += ending;
+                let data = data.split('\n').map(|line| format!("data: {line}{ending}"));
+                text = [text, format!("event: {name}{ending}")].into_iter().chain(data).collect::<String>() + ending;
             }
             let expected: Vec<_> = events.iter().map(|(name, data)| event(name, data)).collect();
             prop_assert_eq!(parse([text.as_bytes()]), expected);

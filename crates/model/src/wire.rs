@@ -22,7 +22,7 @@ use crate::{
 const EVENT_LIMIT: usize = 32 * 1024 * 1024;
 
 /// One provider's way of writing requests and reading answers. Errors name no model; the client adds it.
-pub(crate) trait Protocol: Send + Sync + fmt::Debug {
+pub(crate) trait Protocol: Send + Sync {
     /// What comes after the base URL.
     fn path(&self) -> &'static str;
 
@@ -50,7 +50,6 @@ pub(crate) trait Decoder: Send {
 }
 
 /// A client for one model over one protocol.
-#[derive(Debug)]
 pub(crate) struct WireClient {
     name: String,
     url: String,
@@ -90,6 +89,13 @@ impl WireClient {
             error.message = error.message.replace(key, "(the key)");
         }
         error
+    }
+}
+
+impl fmt::Debug for WireClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the rest: a proxy's URL may hold a password.
+        f.debug_struct("WireClient").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -261,12 +267,14 @@ pub(crate) fn protocol(message: &str) -> ModelError {
         .hint("Check that the `base_url` is an API of this kind; if it is, its server has a fault")
 }
 
-/// The JSON of an event.
+/// The JSON object of an event.
 pub(crate) fn json(event: &SseEvent) -> Result<Value, ModelError> {
-    serde_json::from_str(&event.data).map_err(|error| {
-        let start: String = event.data.chars().take(80).collect();
-        protocol(&format!("an event is malformed JSON ({error}): {start}"))
-    })
+    let start = || event.data.chars().take(80).collect::<String>();
+    match serde_json::from_str(&event.data) {
+        Ok(Value::Object(object)) => Ok(Value::Object(object)),
+        Ok(_) => Err(protocol(&format!("an event is no JSON object: {}", start()))),
+        Err(error) => Err(protocol(&format!("an event is malformed JSON ({error}): {}", start()))),
+    }
 }
 
 /// A field's text, where it has some.

@@ -49,6 +49,9 @@ impl Decoder for Reader {
             "content_block_start" => {
                 let index = data["index"].as_u64().unwrap_or_default();
                 let block = data["content_block"].take();
+                if !block.is_object() {
+                    return Err(protocol(&format!("the content block {index} is no object")));
+                }
                 match text(&block, "type") {
                     "tool_use" => {
                         shown.push(ModelEvent::ToolCallStarted { name: text(&block, "name").to_owned() });

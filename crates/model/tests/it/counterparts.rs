@@ -33,6 +33,7 @@ async fn sdk_check(arguments: &[&str], input: &Value) -> Value {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .env("NO_PROXY", "*")
         .kill_on_drop(true)
         .spawn()
         .unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use mooring_model::{ModelErrorKind, ModelEvent, ModelOptions, ModelSpec, connect};
+use mooring_model::{ModelErrorKind, ModelEvent, ModelOptions, ModelSpec, Secret, connect};
 use mooring_testkit::{Reply, Server, Step};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -411,6 +411,23 @@ async fn a_server_that_is_not_there() {
     assert!(!format!("{model:?} {error:?}").contains(KEY));
 }
 
+/// The TLS stack is there and speaks; that the other side does not is a failure of the network.
+#[tokio::test]
+async fn a_server_that_speaks_no_tls() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    });
+    let options = ModelOptions { tries: 1, ..options(&url) };
+    let model = connect(&ModelSpec::parse("chat/m").unwrap(), &options).unwrap();
+    let error = call(&*model, bare(0)).await.1.unwrap_err();
+    server.await.unwrap();
+    assert_eq!(error.kind, ModelErrorKind::Network);
+    assert!(error.message.contains("InvalidContentType"), "{error}");
+}
+
 #[tokio::test]
 async fn a_call_that_is_dropped_is_cancelled() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -440,11 +457,8 @@ fn options_that_cannot_work_are_refused() {
         ModelOptions { base_url: Some("ftp://127.0.0.1/v1".into()), ..options("") },
         ModelOptions { base_url: Some("http://user:secret@127.0.0.1/v1".into()), ..options("") },
         ModelOptions { base_url: Some("http://127.0.0.1/v1?key=secret".into()), ..options("") },
-        ModelOptions {
-            api_key: Some(mooring_model::Secret::new("a secret\nkey")),
-            ..options("http://127.0.0.1")
-        },
-        ModelOptions { proxy: Some("::".into()), ..options("http://127.0.0.1") },
+        ModelOptions { api_key: Some(Secret::new("a secret\nkey")), ..options("http://127.0.0.1") },
+        ModelOptions { proxy: Some(Secret::new("::secret")), ..options("http://127.0.0.1") },
     ];
     let mut said = String::new();
     for options in cases {
