@@ -156,7 +156,11 @@ fn prepared_of(changes: &[Change]) -> Prepared {
 /// Writes changes in their order. Where one fails, those before it are taken back.
 async fn write(session: &dyn SandboxSession, changes: &[Change]) -> Result<(), ToolResult> {
     for (nth, change) in changes.iter().enumerate() {
-        let Err(error) = step(session, change, change.before.is_none()).await else { continue };
+        let written = match twice_named(session, &changes[..nth], change).await {
+            Ok(()) => step(session, change, change.before.is_none()).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = written else { continue };
         // Of a lost sandbox nobody knows whether it still did this one, and nothing can be taken back.
         let left = if error.session_lost() {
             changes[..=nth].iter().map(|change| change.path.as_str()).collect()
@@ -166,6 +170,25 @@ async fn write(session: &dyn SandboxSession, changes: &[Change]) -> Result<(), T
         return Err(not_written(change, &error, &left));
     }
     Ok(())
+}
+
+/// Refuses a file that an earlier change of the patch wrote under another name, through a link to its directory: its
+/// change was computed without that one.
+async fn twice_named(
+    session: &dyn SandboxSession,
+    earlier: &[Change],
+    change: &Change,
+) -> Result<(), SandboxError> {
+    let alike = change.before.is_some() && earlier.iter().any(|earlier| earlier.before == change.before);
+    if !alike || load(session, &change.path).await.ok() == Some(change.before.clone()) {
+        return Ok(());
+    }
+    Err(SandboxError::File {
+        operation: "write",
+        path: change.path.clone(),
+        reason: "it changed while the patch was written; is it named twice, through a link to its directory?"
+            .into(),
+    })
 }
 
 async fn step(session: &dyn SandboxSession, change: &Change, create_new: bool) -> Result<(), SandboxError> {
@@ -210,6 +233,6 @@ fn not_written(change: &Change, error: &SandboxError, left: &[&str]) -> ToolResu
     };
     ToolResult {
         session_lost: error.session_lost(),
-        ..ToolResult::failed(format!("apply_patch cannot write {}: {error}\n{state}", change.path))
+        ..ToolResult::failed(format!("apply_patch stopped at {}: {error}\n{state}", change.path))
     }
 }

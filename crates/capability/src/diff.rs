@@ -237,7 +237,7 @@ impl<'a> File<'a> {
                 let cursor = if nth == 0 && before.iter().any(is_anchor) {
                     narrowed.cursor
                 } else {
-                    narrowed.cursor + after.iter().position(|text| is_anchor(&text))? + 1
+                    narrowed.cursor + after.iter().position(is_anchor)? + 1
                 };
                 Some((cursor, self.texts.iter().filter(|text| is_anchor(text)).count() == 1))
             });

@@ -49,7 +49,7 @@ You are an agent that works in a sandbox: an isolated machine with a workspace o
 
 # Tool results
 
-- A failed call changes nothing to your task: read its text, it says what to do next.
+- Read the text of a failed call: it says what to do next.
 - `outcome_unknown` means that the run was interrupted and nobody knows whether the call took effect. Check the state first; repeat the call only if it did not.
 - Where output was cut, the result says so. Narrow the command instead of repeating it.
 - The sandbox may be replaced during a run. Processes are gone then; check the files before you build on them.

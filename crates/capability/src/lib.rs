@@ -25,7 +25,8 @@ pub use truncate::truncate;
 
 /// Reads a function tool's arguments, or says to the model what is wrong with them.
 fn arguments<T: serde::de::DeserializeOwned>(input: &ToolInput) -> Result<T, ToolResult> {
-    let ToolInput::Json(json) = input else {
+    // Not every JSON value: an array would do as a list of the fields otherwise.
+    let ToolInput::Json(json @ serde_json::Value::Object(_)) = input else {
         return Err(ToolResult::failed(
             "Invalid tool arguments: give a JSON object. Check the tool schema and try again.",
         ));

@@ -191,9 +191,8 @@ fn json_operation(json: &Value) -> Result<Operation, SyntaxError> {
     };
     let kind = fields.get("type").unwrap_or(&Value::Null);
     let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-    let kind = match kind.as_str() {
-        Some(kind @ ("create_file" | "update_file" | "delete_file")) => kind,
-        _ => return Err(shape(format!("Invalid apply_patch operation type: {kind}"))),
+    let Some(kind @ ("create_file" | "update_file" | "delete_file")) = kind.as_str() else {
+        return Err(shape(format!("Invalid apply_patch operation type: {kind}")));
     };
     let Some(path) = text("path").filter(|path| !path.is_empty()) else {
         return Err(shape("apply_patch operation is missing a path"));

@@ -62,7 +62,7 @@ impl PatchError {
             Self::EmptyPath | Self::Escape { .. } => "Use a path relative to the workspace root.",
             Self::Missing { .. } => "Check the path, or use Add File to make the file.",
             Self::Decode { .. } => "The file is not UTF-8 text: change it with a command instead.",
-            Self::Exists { .. } => "Nothing is overwritten unseen.",
+            Self::Exists { .. } => "To replace it as a whole, delete it and add it in one patch.",
             Self::MoveOver { .. } => "Delete that file first, in the same patch, or move to another name.",
             Self::NoFile { .. } => "Name a regular file, or use a command.",
             Self::Parent { .. } => "Use another path, or remove what is there in a patch of its own first.",

@@ -25,6 +25,8 @@ const GRACE: Duration = Duration::from_secs(15);
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
+    /// Held while room is made for a new command, so that calls at once do not overfill the table.
+    adding: tokio::sync::Mutex<()>,
     table: Mutex<Table>,
 }
 
@@ -38,6 +40,7 @@ struct Table {
 impl Processes {
     /// Adds a command, after making room for it. Says what went for it, if anything.
     pub(crate) async fn add(&self, running: Arc<Running>) -> Option<String> {
+        let _one_at_a_time = self.adding.lock().await;
         let note = self.make_room().await;
         let mut table = self.lock();
         table.calls += 1;
@@ -60,11 +63,11 @@ impl Processes {
         Some(Arc::clone(running))
     }
 
-    /// Forgets a command that has ended.
+    /// Forgets a command, and ends it where it still runs.
     pub(crate) async fn forget(&self, running: &Running) {
         self.lock().entries.remove(&running.process.id());
         // A command that cannot be released goes with its session.
-        running.process.release().await.ok();
+        tokio::time::timeout(GRACE, running.process.release()).await.ok();
     }
 
     async fn make_room(&self) -> Option<String> {
@@ -185,7 +188,8 @@ impl Running {
     async fn has_ended(&self) -> bool {
         let Ok(reader) = self.reader.try_lock() else { return false };
         let mut cursor = reader.cursor;
-        loop {
+        // One that writes faster than this reads has not ended.
+        for _ in 0..4 {
             match self.chunk(cursor, 1 << 20, Duration::ZERO).await {
                 Ok(chunk) if chunk.outcome.is_some() => return true,
                 Ok(chunk) if chunk.next > cursor => cursor = chunk.next,
@@ -193,6 +197,7 @@ impl Running {
                 Err(_) => return true,
             }
         }
+        false
     }
 
     async fn chunk(

@@ -91,26 +91,26 @@ impl Tool for ExecCommand {
         let parameters = json!({
             "properties": {
                 "cmd": {
-                    "description": "Shell command to execute.",
+                    "description": "The command line to run.",
                     "minLength": 1,
                     "title": "Cmd",
                     "type": "string",
                 },
                 "workdir": optional(
                     "Workdir",
-                    "Optional working directory to run the command in; defaults to the turn cwd.",
+                    "Directory to run it in, relative to the workspace. Default: the workspace itself.",
                 ),
-                "shell": optional("Shell", "Shell binary to launch. Defaults to the user's default shell."),
+                "shell": optional("Shell", "Shell to run it with. Default: bash, or sh where there is no bash."),
                 "login": {
                     "default": true,
-                    "description": "Whether to run the shell with -l/-i semantics. Defaults to true.",
+                    "description": "Start the shell as a login shell (-l). Default: true.",
                     "title": "Login",
                     "type": "boolean",
                 },
                 "tty": {
                     "default": false,
-                    "description": "Whether to allocate a TTY for the command. Defaults to false (plain pipes); set \
-                                    to true to open a PTY and access TTY process.",
+                    "description": "Run it in a terminal, so that write_stdin can type to it. Default: false, plain \
+                                    pipes.",
                     "title": "Tty",
                     "type": "boolean",
                 },
@@ -123,8 +123,9 @@ impl Tool for ExecCommand {
         });
         ToolSpec {
             name: "exec_command".to_owned(),
-            description: "Runs a command in a PTY, returning output or a session ID for ongoing interaction."
-                .to_owned(),
+            description:
+                "Runs a shell command. Gives its output, and a session ID while it is still running."
+                    .to_owned(),
             kind: ToolKind::Function { parameters, strict: false },
         }
     }
@@ -177,13 +178,13 @@ impl Tool for WriteStdin {
         let parameters = json!({
             "properties": {
                 "session_id": {
-                    "description": "Identifier of the running unified exec session.",
+                    "description": "The session ID that exec_command gave.",
                     "title": "Session Id",
                     "type": "integer",
                 },
                 "chars": {
                     "default": "",
-                    "description": "Bytes to write to stdin (may be empty to poll).",
+                    "description": "What to type; nothing to only read on.",
                     "title": "Chars",
                     "type": "string",
                 },
@@ -196,8 +197,7 @@ impl Tool for WriteStdin {
         });
         ToolSpec {
             name: "write_stdin".to_owned(),
-            description: "Writes characters to an existing unified exec session and returns recent output."
-                .to_owned(),
+            description: "Types to a running command, and gives the output since the last look.".to_owned(),
             kind: ToolKind::Function { parameters, strict: false },
         }
     }
@@ -239,7 +239,10 @@ impl Tool for WriteStdin {
                 }
                 match running.write(call.chars).await {
                     Ok(()) => {}
-                    Err(error) if error.session_lost() => return lost(&error),
+                    Err(error) if error.session_lost() => {
+                        self.processes.forget(&running).await;
+                        return lost(&error);
+                    }
                     // Most often the command has just ended; what it still said is worth reading.
                     Err(error) => note = Some(format!("Nothing was written: {error}.")),
                 }
@@ -359,7 +362,8 @@ fn lost(error: &SandboxError) -> ToolResult {
         details: json!({ "outcome": Outcome::TransportLost, "session_id": null, "omitted": 0 }),
         session_lost: error.session_lost(),
         ..ToolResult::failed(format!(
-            "The command was started, but its output cannot be read: {error}. Check what it did before you run it again."
+            "The command's output cannot be read: {error}. The command was ended. Check what it did before you run it \
+             again."
         ))
     }
 }
@@ -367,7 +371,7 @@ fn lost(error: &SandboxError) -> ToolResult {
 fn yield_time_schema(default: u64) -> Value {
     json!({
         "default": default,
-        "description": "How long to wait (in milliseconds) for output before yielding.",
+        "description": "How many milliseconds to wait for the command to end before giving what there is.",
         "minimum": 0,
         "title": "Yield Time Ms",
         "type": "integer",
@@ -378,7 +382,7 @@ fn max_output_tokens_schema() -> Value {
     json!({
         "anyOf": [{ "minimum": 1, "type": "integer" }, { "type": "null" }],
         "default": null,
-        "description": "Maximum number of tokens to return. Excess output will be truncated.",
+        "description": "The most tokens of output to give; more is cut in the middle.",
         "title": "Max Output Tokens",
     })
 }

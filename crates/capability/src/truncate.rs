@@ -10,7 +10,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 ///
 /// ```
 /// let (text, tokens) = mooring_capability::truncate(&"0123456789".repeat(20), 15);
-/// assert_eq!(text, "Total output lines: 1\n\n0123456…47 tokens truncated…23456789");
+/// assert_eq!(text, "Total output lines: 1\n\n012345…47 tokens truncated…456789");
 /// assert_eq!(tokens, Some(50));
 /// ```
 pub fn truncate(text: &str, max_tokens: usize) -> (String, Option<u64>) {

@@ -32,8 +32,7 @@ impl Tool for ViewImage {
         let parameters = json!({
             "properties": {
                 "path": {
-                    "description": "Path to the image file. Workspace paths and explicitly granted sandbox paths are \
-                                    supported.",
+                    "description": "The image file, relative to the workspace.",
                     "minLength": 1,
                     "title": "Path",
                     "type": "string",
@@ -45,10 +44,7 @@ impl Tool for ViewImage {
         });
         ToolSpec {
             name: "view_image".to_owned(),
-            description:
-                "Loads an image from the sandbox workspace or an explicitly granted sandbox path and returns \
-                          it as a structured image output."
-                    .to_owned(),
+            description: "Shows you an image file of the workspace.".to_owned(),
             kind: ToolKind::Function { parameters, strict: false },
         }
     }
@@ -122,9 +118,9 @@ fn media_type(path: &str, data: &[u8]) -> Option<&'static str> {
     }
     let head = data[..data.len().min(SVG_SNIFF)].trim_ascii_start().to_ascii_lowercase();
     let is_xml = || head.starts_with(b"<?xml") && head.windows(4).any(|bytes| bytes == b"<svg");
-    let path = path.to_ascii_lowercase();
-    let is_svg = head.starts_with(b"<svg") || is_xml() || path.ends_with(".svg") || path.ends_with(".svgz");
-    is_svg.then_some("image/svg+xml")
+    let extension = path.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let is_named = matches!(extension.as_deref(), Some("svg" | "svgz"));
+    (head.starts_with(b"<svg") || is_xml() || is_named).then_some("image/svg+xml")
 }
 
 fn invalid_path() -> ToolResult {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mooring_harness::Limits;
-use mooring_manifest::Manifest;
+use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
 
@@ -118,10 +118,16 @@ impl AgentFile {
             None => Ok(None),
             Some(ManifestField::Path(path)) => read_manifest(&base.join(path)).map(Some),
             Some(ManifestField::Inline(table)) => {
-                let value = serde_json::to_value(table)
-                    .map_err(|error| CommandError::input(format!("{}: manifest: {error}", agent_path.display())))?;
-                let manifest = Manifest::load_value(value)
-                    .map_err(|error| CommandError::input(format!("{}: manifest: {error}", agent_path.display())))?;
+                let value = serde_json::to_value(table).map_err(|error| {
+                    CommandError::input(format!("{}: manifest: {error}", agent_path.display()))
+                })?;
+                let manifest = Manifest::from_value(&value)
+                    .and_then(|manifest| {
+                        manifest.validate().map_err(ManifestError::Invalid).map(|()| manifest)
+                    })
+                    .map_err(|error| {
+                        CommandError::input(format!("{}: manifest: {error}", agent_path.display()))
+                    })?;
                 Ok(Some((manifest, base)))
             }
         }
@@ -131,7 +137,8 @@ impl AgentFile {
 /// Reads and checks a manifest; gives it with the directory that its local sources are relative to.
 pub(crate) fn read_manifest(path: &Path) -> Result<(Manifest, PathBuf), CommandError> {
     let text = fs_err::read_to_string(path).map_err(|error| CommandError::input(error.to_string()))?;
-    let manifest = Manifest::load(&text, path)
+    let manifest = Format::from_path(path)
+        .and_then(|format| Manifest::load(&text, format))
         .map_err(|error| CommandError::input(format!("{}: {error}", path.display())))?;
     Ok((manifest, directory(path)?))
 }

@@ -32,9 +32,24 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProviderConfig {
     /// The key. The environment goes before it.
+    #[serde(deserialize_with = "secret")]
     pub(crate) api_key: Option<mooring_model::Secret>,
     /// Where the provider's API is served.
     pub(crate) base_url: Option<String>,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<mooring_model::Secret>, D::Error> {
+    Ok(Some(mooring_model::Secret::new(String::deserialize(deserializer)?)))
+}
+
+/// An error about the configuration file must not show what stands in it: it may be a key in the wrong place.
+fn without_value(message: &str) -> String {
+    match (message.split_once("invalid type: "), message.split_once(", expected ")) {
+        (Some((place, _)), Some((_, expected))) => format!("{place}invalid type, expected {expected}"),
+        _ => message.to_owned(),
+    }
 }
 
 /// A variable of the environment; empty counts as not set.
@@ -69,8 +84,10 @@ impl Home {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
             Err(error) => return Err(CommandError::input(error.to_string())),
         };
-        toml::from_str(&text)
-            .map_err(|error| CommandError::input(crate::agent_file::toml_error(&self.config_file, &text, &error)))
+        toml::from_str(&text).map_err(|error| {
+            let told = crate::agent_file::toml_error(&self.config_file, &text, &error);
+            CommandError::input(without_value(&told))
+        })
     }
 
     /// The journal's file.

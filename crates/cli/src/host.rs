@@ -1,6 +1,5 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,16 +56,15 @@ pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelC
     let configured = config.providers.get(provider.name);
     let upper = provider.name.to_uppercase();
     let own_url = variable(&format!("{upper}_BASE_URL")).or_else(|| configured?.base_url.clone());
-    let own_key = provider
-        .key_variable
-        .and_then(variable)
-        .map(Secret::new)
-        .or_else(|| configured?.api_key.clone());
+    let own_key =
+        provider.key_variable.and_then(variable).map(Secret::new).or_else(|| configured?.api_key.clone());
     // A key belongs to the addresses that its owner chose. An agent file may come from anywhere: an address in it
     // gets the key only where the owner's own configuration names the same.
     let trusted = match &agent.base_url {
         None => true,
-        Some(url) => own_url.as_ref().is_some_and(|own| own.trim_end_matches('/') == url.trim_end_matches('/')),
+        Some(url) => {
+            own_url.as_ref().is_some_and(|own| own.trim_end_matches('/') == url.trim_end_matches('/'))
+        }
     };
     if !trusted && !provider.key_optional {
         return Err(CommandError::input(format!(
@@ -103,7 +101,9 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
 /// Settings of the local sandbox.
 pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
     if let Some(backend) = table.backend.as_deref().filter(|&backend| backend != "local") {
-        return Err(CommandError::input(format!("sandbox.backend: there is no backend '{backend}'. The backends are: local")));
+        return Err(CommandError::input(format!(
+            "sandbox.backend: there is no backend '{backend}'. The backends are: local"
+        )));
     }
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
@@ -126,7 +126,10 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
 }
 
 /// The local sandbox.
-pub(crate) fn local_sandbox(home: &Home, table: &SandboxTable) -> Result<Arc<dyn SandboxClient>, CommandError> {
+pub(crate) fn local_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
     Ok(Arc::new(LocalSandboxClient::new(local_options(home, table)?)))
 }
 
@@ -144,12 +147,17 @@ fn bytes(text: &str) -> Result<u64, CommandError> {
         "GB" => 1_000_000_000,
         _ => 0,
     };
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|&size| size > 0);
-    size.ok_or_else(|| CommandError::input(format!("sandbox.memory: '{text}' is no size; write it as 512MiB or 2GiB")))
+    let size =
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|&size| size > 0);
+    size.ok_or_else(|| {
+        CommandError::input(format!("sandbox.memory: '{text}' is no size; write it as 512MiB or 2GiB"))
+    })
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it.
-pub(crate) fn cancel_on_signals(note: impl Fn(&str) + Send + 'static) -> Result<CancellationToken, CommandError> {
+pub(crate) fn cancel_on_signals(
+    note: impl Fn(&str) + Send + 'static,
+) -> Result<CancellationToken, CommandError> {
     use tokio::signal::unix::{SignalKind, signal};
     let token = CancellationToken::new();
     let cancel = token.clone();
@@ -170,9 +178,4 @@ pub(crate) fn cancel_on_signals(note: impl Fn(&str) + Send + 'static) -> Result<
         std::process::exit(130);
     });
     Ok(token)
-}
-
-/// Where a local sandbox keeps a run's workspace.
-pub(crate) fn workspace_of(state: &serde_json::Value) -> Option<PathBuf> {
-    state["data"]["workspace"].as_str().map(PathBuf::from)
 }

@@ -44,8 +44,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Events(args) => command::events::events(&args).await,
         Command::Cancel(args) => command::cancel::cancel(&args).await,
         Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
-        Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args),
+        Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args).await,
         Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),
-        Command::Doctor => command::doctor::doctor(),
+        Command::Doctor => command::doctor::doctor().await,
     }
 }

@@ -51,7 +51,7 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
         runtime: host.runtime.clone(),
         agent: json(&new.agent),
         input: new.input.iter().map(json).collect(),
-        manifest: new.manifest.to_json(),
+        manifest: new.manifest.to_value(),
         manifest_digest: new.manifest.digest(),
         manifest_base: Some(new.manifest_base.to_string_lossy().into_owned()),
         sandbox: match &host.sandbox {

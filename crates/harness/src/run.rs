@@ -44,11 +44,14 @@ pub struct Limits {
     pub max_turns: u64,
     /// The most tools that run at the same time.
     pub max_parallel_tools: usize,
+    /// How many seconds one tool call may take. A command that runs longer goes on in the sandbox; this bounds a
+    /// tool that does not answer at all.
+    pub tool_timeout_s: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_turns: 50, max_parallel_tools: 8 }
+        Self { max_turns: 50, max_parallel_tools: 8, tool_timeout_s: 600 }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file in WAL mode, shared by all processes of a machine.
 //!
-//! One thread writes, in groups (see `writer`); reads go to a few connections of their own and never wait for it.
-//! Chosen over a connection for each caller: those would queue for SQLite's one write lock, by sleeping.
+//! One connection writes (see `writer`); reads go to a few others and never wait for it. Chosen over a connection for
+//! each caller: those would queue for SQLite's one write lock, by sleeping.
 
+mod folder;
 mod locks;
 mod schema;
 mod tables;
@@ -195,15 +196,8 @@ impl Journal for SqliteJournal {
     }
 
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>> {
-        Box::pin(async move {
-            let id = run.clone();
-            // Mostly there are none, and to see that takes no write.
-            if !self.query(move |conn, home| tables::has_signals(conn, home, &id)).await? {
-                return Ok(Vec::new());
-            }
-            let id = run.clone();
-            self.write(move |conn, home| tables::take_signals(conn, home, &id)).await
-        })
+        let run = run.clone();
+        Box::pin(self.write(move |conn, home| tables::take_signals(conn, home, &run)))
     }
 }
 

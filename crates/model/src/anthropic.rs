@@ -49,10 +49,12 @@ impl Protocol for Anthropic {
         let max_tokens = settings.max_output_tokens.unwrap_or(MAX_TOKENS);
         let first = request.items.iter().take_while(|item| is_system(item)).count();
         let (system, items) = request.items.split_at(first);
+        let messages = messages(items)?;
+        let unthought = continues_without_thinking(&messages);
         let mut body = json!({
             "model": self.model,
             "max_tokens": max_tokens,
-            "messages": messages(items)?,
+            "messages": messages,
             "stream": true,
         });
         let mut set = |name: &str, value: Option<Value>| {
@@ -74,7 +76,7 @@ impl Protocol for Anthropic {
         set("tool_choice", one_at_a_time.then(|| json!({"type": "auto", "disable_parallel_tool_use": true})));
         if let Some(effort) = settings.reasoning_effort {
             let (thinking, output_config) = thinking(&self.model, effort, max_tokens);
-            set("thinking", thinking);
+            set("thinking", thinking.filter(|thinking| thinking["type"] != "enabled" || !unthought));
             set("output_config", output_config);
         }
         Ok(body)
@@ -107,6 +109,14 @@ fn thinking(model: &str, effort: ReasoningEffort, max_tokens: u64) -> (Option<Va
     // The answer needs room below the same limit. Without any, there is no thinking.
     let budget = budget.min(max_tokens / 2);
     ((budget >= LEAST_BUDGET).then(|| json!({"type": "enabled", "budget_tokens": budget})), None)
+}
+
+/// Whether the answer goes on with a turn that called tools without thinking, as another model's may. The API takes
+/// no budget for thinking in the middle of one.
+fn continues_without_thinking(messages: &[Value]) -> bool {
+    let [.., model, user] = messages else { return false };
+    user["content"][0]["type"] == "tool_result"
+        && !matches!(model["content"][0]["type"].as_str(), Some("thinking" | "redacted_thinking"))
 }
 
 fn is_system(item: &Item) -> bool {

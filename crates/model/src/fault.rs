@@ -2,6 +2,8 @@
 //!
 //! Providers put the reason into a type, a code, a status or only into words; the same reading serves all of them.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -46,7 +48,7 @@ pub(crate) fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> Mo
     }
     let header = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
     error.request_id = header("x-request-id").or_else(|| header("request-id")).or(error.request_id);
-    error.retry_after = retry::asked(headers);
+    error.retry_after = retry::asked(headers).or(error.retry_after);
     error
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn from_object(object: &Value, status: Option<u16>) -> ModelError {
     // A stream has no status of its own, but some servers put one into `code`.
     let status = status
         .or_else(|| inner.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()));
+    let message = message.trim_end_matches('.').to_owned();
     let lower = message.to_lowercase();
     let is = |names: &[&str]| names.contains(&class) || names.contains(&code);
     let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
@@ -88,6 +91,9 @@ pub(crate) fn from_object(object: &Value, status: Option<u16>) -> ModelError {
     };
     let mut error = build(kind, &message, status);
     error.request_id = object.get("request_id").and_then(Value::as_str).map(str::to_owned);
+    if kind == ModelErrorKind::RateLimited {
+        error.retry_after = asked_in_words(&lower);
+    }
     error
 }
 
@@ -111,11 +117,33 @@ fn build(kind: ModelErrorKind, message: &str, status: Option<u16>) -> ModelError
             error.hint("Shorten the conversation, or take a model with a larger window")
         }
         ModelErrorKind::RateLimited => error.hint("Run less at once, or raise the limit at the provider"),
+        // Anthropic's words where our own default is more than an older model allows.
+        ModelErrorKind::InvalidRequest
+            if error.message.contains("maximum allowed number of output tokens") =>
+        {
+            error.hint("Set `max_output_tokens` to what this model allows")
+        }
         ModelErrorKind::InvalidRequest if status == Some(404) => {
             error.hint("Check the model's name and the `base_url`")
         }
         _ => error,
     }
+}
+
+/// OpenAI's "Please try again in 1.898s", the only place where it says so inside a stream.
+fn asked_in_words(lower: &str) -> Option<Duration> {
+    let (_, after) = lower.split_once("try again in ")?;
+    let end = after.find(|c: char| c != '.' && !c.is_ascii_digit())?;
+    let (number, unit) = after.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    let seconds = if unit.starts_with("ms") {
+        number / 1000.0
+    } else if unit.starts_with('s') {
+        number
+    } else {
+        return None;
+    };
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn kind_of_status(status: u16) -> ModelErrorKind {

@@ -89,9 +89,9 @@ impl Answer {
         self.wait.for_next(self.response.chunk()).await?.map_err(|error| network(&error.without_url()))
     }
 
-    /// Whether the body claims to be JSON: an error, or an answer that is not streamed.
-    pub(crate) fn is_json(&self) -> bool {
-        self.header("content-type").is_some_and(|kind| kind.starts_with("application/json"))
+    /// What the body claims to be, where it does not claim to be an event stream.
+    pub(crate) fn other_kind(&self) -> Option<&str> {
+        self.header("content-type").filter(|kind| !kind.starts_with("text/event-stream"))
     }
 
     /// The provider's id of the request.

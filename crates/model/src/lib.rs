@@ -43,6 +43,8 @@ mod error;
 mod fault;
 mod http;
 mod item;
+#[cfg(test)]
+mod recorded;
 mod registry;
 mod request;
 mod response;

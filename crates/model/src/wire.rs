@@ -199,15 +199,20 @@ impl Reading {
 
     /// Reads on; gives the response once it is whole.
     async fn next(&mut self, shown: &mut Vec<ModelEvent>) -> Result<Option<ModelResponse>, ModelError> {
-        if self.answer.is_json() {
+        if self.answer.other_kind().is_some_and(|kind| kind.starts_with("application/json")) {
             return Err(self.refusal().await?);
         }
         // However the stream ends: where nothing of the answer is missing, it counts.
         let ended = match self.answer.chunk().await {
             Ok(Some(chunk)) => return decode(&chunk, &mut self.sse, &mut *self.decoder, shown),
-            Ok(None) => {
-                ModelError::new(ModelErrorKind::Network, "", "the stream ended before the answer was whole")
-            }
+            Ok(None) => match self.answer.other_kind() {
+                Some(kind) => protocol(&format!("the server answers with {kind} instead of an event stream")),
+                None => ModelError::new(
+                    ModelErrorKind::Network,
+                    "",
+                    "the stream ended before the answer was whole",
+                ),
+            },
             Err(error) => error,
         };
         self.decoder.end().map(Some).ok_or(ended)
@@ -232,7 +237,7 @@ impl Reading {
 }
 
 /// Takes the next bytes of a stream; gives the response once it is whole.
-fn decode(
+pub(crate) fn decode(
     chunk: &[u8],
     sse: &mut SseParser,
     decoder: &mut dyn Decoder,

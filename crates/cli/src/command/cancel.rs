@@ -30,8 +30,15 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<ExitCode, CommandError> 
         let begun = started(journal.as_ref(), &run).await?;
         let token = CancellationToken::new();
         token.cancel();
-        let host =
-            rebuild(&home, Arc::clone(&journal), &begun, &agent(&begun)?, no_model(), Arc::new(Silent), token)?;
+        let host = rebuild(
+            &home,
+            Arc::clone(&journal),
+            &begun,
+            &agent(&begun)?,
+            no_model(),
+            Arc::new(Silent),
+            token,
+        )?;
         mooring_harness::resume(&host, &run).await?;
         crate::view::line(&format!("run {run} cancelled"))?;
         return Ok(ExitCode::SUCCESS);

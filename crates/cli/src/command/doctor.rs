@@ -1,13 +1,15 @@
 //! `moor doctor`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use mooring_manifest::Manifest;
 use mooring_model::PROVIDERS;
+use mooring_sandbox::{CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
+use mooring_sandbox_local::{LocalOptions, LocalSandboxClient};
 
-use crate::agent_file::SandboxTable;
 use crate::command_error::CommandError;
 use crate::home::{Home, variable};
-use crate::host;
 
 /// One finding.
 struct Finding {
@@ -17,19 +19,30 @@ struct Finding {
     hint: String,
 }
 
-pub(crate) fn doctor() -> Result<ExitCode, CommandError> {
+pub(crate) async fn doctor() -> Result<ExitCode, CommandError> {
     let home = Home::find()?;
     let config = home.config()?;
     crate::view::line("sandbox (local)")?;
-    let mut missing = false;
-    for check in mooring_sandbox_local::probe(&host::local_options(&home, &SandboxTable::default())?) {
-        missing |= check.required && !check.ok;
-        say(&Finding {
-            good: if check.ok { Some(true) } else if check.required { Some(false) } else { None },
-            what: check.name,
-            detail: check.detail,
-            hint: check.hint,
-        })?;
+    // What counts is whether a sandbox really starts; the single mechanisms tell why not, or what could be better.
+    let tried = try_sandbox(&home).await;
+    let mut missing = tried.is_err();
+    say(&match tried {
+        Ok(level) => Finding {
+            good: Some(true),
+            what: "a sandbox".into(),
+            detail: format!("started, ran a command, isolation: {level}"),
+            hint: String::new(),
+        },
+        Err(error) => Finding {
+            good: Some(false),
+            what: "a sandbox".into(),
+            detail: error.to_string(),
+            hint: String::new(),
+        },
+    })?;
+    for check in mooring_sandbox_local::probe().await? {
+        let good = if check.ok { Some(true) } else { None };
+        say(&Finding { good, what: check.name, detail: check.detail, hint: check.hint })?;
     }
     crate::view::line("models")?;
     for provider in PROVIDERS {
@@ -45,12 +58,19 @@ pub(crate) fn doctor() -> Result<ExitCode, CommandError> {
             _ => String::new(),
         };
         let detail = key.unwrap_or_else(|| match provider.key_variable {
-            Some(_) if provider.key_optional => "no key; none is needed where the server asks for none".into(),
+            Some(_) if provider.key_optional => {
+                "no key; none is needed where the server asks for none".into()
+            }
             Some(_) => "no key".into(),
             None => "needs no key".into(),
         });
         let good = if hint.is_empty() { Some(true) } else { None };
-        say(&Finding { good, what: provider.form.into(), detail: format!("{} · {detail}", provider.about), hint })?;
+        say(&Finding {
+            good,
+            what: provider.form.into(),
+            detail: format!("{} · {detail}", provider.about),
+            hint,
+        })?;
     }
     crate::view::line("state")?;
     let journal = home.journal();
@@ -74,10 +94,33 @@ pub(crate) fn doctor() -> Result<ExitCode, CommandError> {
     say(&Finding {
         good: git.as_ref().map(|_| true),
         what: "git".into(),
-        detail: git.map_or("not found".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        detail: git
+            .map_or("not found".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         hint: "install git to stage git_repo entries".into(),
     })?;
     Ok(if missing { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// Makes a sandbox, runs a command in it, and removes it again.
+async fn try_sandbox(home: &Home) -> Result<String, SandboxError> {
+    let client = LocalSandboxClient::new(LocalOptions::new(&home.state));
+    let session_id = uuid::Uuid::now_v7().to_string();
+    let request = CreateRequest { session_id, manifest: Manifest::default(), workspace: None };
+    let session = client.create(request).await?;
+    let tried = async {
+        session.start().await?;
+        let result = session.exec(ExecRequest::argv(["true"]).timeout(Duration::from_secs(10))).await?;
+        if result.outcome != (Outcome::Exited { code: 0 }) {
+            return Err(SandboxError::Start {
+                command: "true".into(),
+                reason: format!("it ended as {:?}: {}", result.outcome, result.stderr.text()),
+            });
+        }
+        Ok(session.isolation().map(|isolation| isolation.level).unwrap_or_default())
+    }
+    .await;
+    client.delete(&session.state()).await?;
+    tried
 }
 
 fn say(finding: &Finding) -> Result<(), CommandError> {

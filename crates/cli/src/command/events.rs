@@ -26,7 +26,8 @@ pub(crate) async fn events(args: &EventsArgs) -> Result<ExitCode, CommandError> 
         after = each(&journal, &run, after, |record| {
             over = matches!(record.event, Event::RunFinished(_));
             if result.is_ok() {
-                result = if json { crate::view::json_line(record) } else { crate::view::line(&brief(record)) };
+                result =
+                    if json { crate::view::json_line(record) } else { crate::view::line(&brief(record)) };
             }
         })
         .await?;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use mooring_manifest::Manifest;
 use mooring_sandbox::{Plan, Support, apply_to_dir};
 
 use crate::agent_file::read_manifest;
@@ -13,7 +14,9 @@ pub(crate) fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> 
     let mut bad = 0;
     for file in &args.files {
         match read_manifest(file) {
-            Ok((manifest, _)) => crate::view::line(&format!("{}: valid · {}", file.display(), manifest.digest()))?,
+            Ok((manifest, _)) => {
+                crate::view::line(&format!("{}: valid · {}", file.display(), manifest.digest()))?
+            }
             Err(error) => {
                 bad += 1;
                 crate::view::complain(error.message());
@@ -26,12 +29,12 @@ pub(crate) fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> 
     }
 }
 
-pub(crate) fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
+pub(crate) async fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
     let (manifest, base) = read_manifest(&args.file)?;
     // A plain directory has neither users nor mounts.
     let plan = Plan::new(&manifest, &base, &Support::default(), "directory")?;
     let root = absolute(&args.root)?;
-    let staged = apply_to_dir(&plan, &root)?;
+    let staged = apply_to_dir(&plan, &root).await?;
     crate::view::line(&format!(
         "{} files, {} bytes in {} · {}",
         staged.files,
@@ -43,7 +46,7 @@ pub(crate) fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> 
 }
 
 pub(crate) fn schema() -> Result<ExitCode, CommandError> {
-    let schema = serde_json::to_string_pretty(&mooring_manifest::schema())
+    let schema = serde_json::to_string_pretty(&Manifest::schema())
         .map_err(|error| CommandError::failed(error.to_string()))?;
     crate::view::line(&schema)?;
     Ok(ExitCode::SUCCESS)

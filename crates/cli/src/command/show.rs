@@ -19,8 +19,9 @@ pub(crate) async fn show(args: &ShowArgs) -> Result<ExitCode, CommandError> {
     let mut story = Story::new(args.full);
     let mut result = Ok(());
     each(&journal, &run, 0, |record| {
-        if result.is_ok() {
-            result = crate::view::line(story.tell(record).trim_end_matches('\n'));
+        let text = story.tell(record);
+        if result.is_ok() && !text.is_empty() {
+            result = crate::view::line(text.trim_end_matches('\n'));
         }
     })
     .await?;

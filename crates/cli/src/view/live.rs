@@ -73,8 +73,10 @@ impl Shown {
         frame += text.unwrap_or_default();
         if let Some((what, since)) = &self.now {
             let took = since.elapsed().as_millis() as u64;
-            let streamed = if self.stream.is_empty() { String::new() } else { format!(" · {}", self.stream) };
-            frame += &format!("{dim}… {}{dim:#}", one_line(&format!("{what} · {}{streamed}", duration(took)), 76));
+            let streamed =
+                if self.stream.is_empty() { String::new() } else { format!(" · {}", self.stream) };
+            frame +=
+                &format!("{dim}… {}{dim:#}", one_line(&format!("{what} · {}{streamed}", duration(took)), 76));
             self.drawn = true;
         }
         // A terminal that has gone away does not end the run.

@@ -104,7 +104,8 @@ impl Story {
 
     fn answer(&self, answer: &ModelCompleted) -> String {
         let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
-        let mut head = format!("\n{BOLD}turn {}{BOLD:#} {DIM}· {}", answer.turn, duration(answer.duration_ms));
+        let mut head =
+            format!("\n{BOLD}turn {}{BOLD:#} {DIM}· {}", answer.turn, duration(answer.duration_ms));
         if usage.total() > 0 {
             head += &format!(" · {} in", number(usage.input_tokens));
             if usage.cached_input_tokens > 0 {
@@ -116,17 +117,15 @@ impl Story {
             head += &format!(" · {} tries", answer.attempts);
         }
         let items = answer.items.iter().filter_map(|item| serde_json::from_value::<Item>(item.clone()).ok());
-        let called = answer.items.iter().any(|item| {
-            matches!(item["type"].as_str(), Some("function_call" | "custom_tool_call"))
-        });
+        let called = answer
+            .items
+            .iter()
+            .any(|item| matches!(item["type"].as_str(), Some("function_call" | "custom_tool_call")));
         // The last answer is told where the run ends.
         let texts: Vec<String> =
             items.map(|item| item.text()).filter(|text| called && !text.trim().is_empty()).collect();
-        let body = if texts.is_empty() {
-            String::new()
-        } else {
-            indent(&self.text(&texts.join("\n")), "  ") + "\n"
-        };
+        let body =
+            if texts.is_empty() { String::new() } else { indent(&self.text(&texts.join("\n")), "  ") + "\n" };
         format!("{head}{DIM:#}\n{body}")
     }
 
@@ -134,13 +133,19 @@ impl Story {
         let described = self.calls.remove(&completed.call_id).unwrap_or_default();
         let output: Option<Item> = serde_json::from_value(completed.output.clone()).ok();
         let output = match &output {
-            Some(Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. }) => shown(output),
+            Some(Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. }) => {
+                shown(output)
+            }
             _ => String::new(),
         };
         let (end, good) = ending(completed);
         let style = if good { GOOD } else { BAD };
         let folded = self.fold(&output);
-        let body = if folded.is_empty() { String::new() } else { indent(&folded, &format!("  {DIM}│{DIM:#} ")) + "\n" };
+        let body = if folded.is_empty() {
+            String::new()
+        } else {
+            indent(&folded, &format!("  {DIM}│{DIM:#} ")) + "\n"
+        };
         format!(
             "  {TOOL}{}{TOOL:#} {}  {style}{end}{style:#} {DIM}· {}{DIM:#}\n{body}",
             safe(&completed.tool),
@@ -247,7 +252,8 @@ fn shown(output: &FunctionOutput) -> String {
         }
         FunctionOutput::Text(text) => text.clone(),
         FunctionOutput::Parts(parts) => {
-            let images = parts.iter().filter(|part| matches!(part, mooring_model::Content::InputImage { .. }));
+            let images =
+                parts.iter().filter(|part| matches!(part, mooring_model::Content::InputImage { .. }));
             let images = count(images.count() as u64, "image");
             [output.text(), images].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
         }

@@ -1,6 +1,7 @@
 //! Calling tools: intents first, then all at once, each outcome recorded as it comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -190,22 +191,32 @@ impl Driver<'_> {
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let context = self.context(&ready.call);
         let now = Arc::clone(&self.host.now_ms);
+        let seconds = self.state.limits.tool_timeout_s;
         async move {
             // The semaphore is never closed.
             let _permit = limit.acquire().await;
             let began = now();
             let Ready { call, tool, input, prepared, in_doubt } = ready;
-            let result = match (in_doubt, tool.effect()) {
-                (false, _) | (true, Effect::Pure | Effect::Idempotent) => {
-                    Some(tool.call(&context, &input, &prepared).await)
-                }
-                (true, Effect::AtMostOnce | Effect::Compensatable) => {
-                    match tool.reconcile(&context, &input, &prepared).await {
-                        Reconciled::Done(result) => Some(result),
-                        Reconciled::NotStarted => Some(tool.call(&context, &input, &prepared).await),
-                        Reconciled::Unknown => None,
+            let answer = async {
+                match (in_doubt, tool.effect()) {
+                    (false, _) | (true, Effect::Pure | Effect::Idempotent) => {
+                        Some(tool.call(&context, &input, &prepared).await)
+                    }
+                    (true, Effect::AtMostOnce | Effect::Compensatable) => {
+                        match tool.reconcile(&context, &input, &prepared).await {
+                            Reconciled::Done(result) => Some(result),
+                            Reconciled::NotStarted => Some(tool.call(&context, &input, &prepared).await),
+                            Reconciled::Unknown => None,
+                        }
                     }
                 }
+            };
+            let result = match tokio::time::timeout(Duration::from_secs(seconds), answer).await {
+                Ok(result) => result,
+                Err(_) => Some(ToolResult::failed(format!(
+                    "{} did not answer within {seconds} s. It may have taken effect in part: look before you repeat it.",
+                    call.tool
+                ))),
             };
             Outcome { call, result, duration_ms: elapsed_ms(began, now()) }
         }

@@ -69,7 +69,7 @@ impl Driver<'_> {
             return Ok((session, None));
         }
         let started = &self.state.started;
-        let manifest = Manifest::from_value(started.manifest.clone())
+        let manifest = Manifest::from_value(&started.manifest)
             .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
         let base = started.manifest_base.clone().unwrap_or_default();
         let plan = Plan::new(&manifest, Path::new(&base), &client.support(), client.backend_id())?;
@@ -85,11 +85,11 @@ impl Driver<'_> {
 /// A directory that the caller named is theirs: nothing in it is overwritten.
 pub(super) fn refuse_conflicts(plan: &Plan, workspace: &Path) -> Result<(), SandboxError> {
     for target in plan.targets() {
-        if workspace.join(&target).symlink_metadata().is_ok() {
+        if workspace.join(target).symlink_metadata().is_ok() {
             return Err(SandboxError::AlreadyExists {
                 path: format!(
                     "{} (the manifest's entry '{target}' would overwrite it: name another directory, or move it away)",
-                    workspace.join(&target).display()
+                    workspace.join(target).display()
                 ),
             });
         }

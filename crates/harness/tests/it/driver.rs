@@ -162,6 +162,20 @@ async fn a_run_that_never_answers_ends_at_its_limit() {
     assert_eq!(world.done.lock().unwrap().len(), 3, "the third turn's call was still answered");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_never_answers_is_given_up() {
+    let journal = Arc::new(MemoryJournal::new());
+    let world = Arc::new(World::default());
+    *world.stuck_before.lock().unwrap() = Some("a".into());
+    let turns = vec![vec![call("pay", "a"), call("pay", "b")], vec![Item::assistant("done")]];
+    let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
+    assert_eq!(start(&host, new_run("r1")).await.unwrap().status, Status::Completed);
+    let completions = completions(&events(journal.as_ref(), "r1").await);
+    let statuses: Vec<&str> = completions.iter().map(|completed| completed.status.as_str()).collect();
+    assert_eq!(statuses, ["completed", "failed"]);
+    assert!(completions[1].output["output"].as_str().unwrap().contains("did not answer within 600 s"));
+}
+
 /// A model that fails the first time it is asked.
 #[derive(Debug)]
 struct FailsOnce(std::sync::atomic::AtomicBool, Arc<dyn ModelClient>);

@@ -8,7 +8,7 @@ use super::trouble::{Home, Trouble};
 use crate::JournalError;
 
 /// How long one process waits for another's write. Writes take microseconds: longer means that one is stuck.
-const BUSY: Duration = Duration::from_secs(10);
+pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
 /// The write-ahead log shrinks back to this many bytes after one large append.
 const WAL_KEEP: u32 = 16 << 20;
@@ -17,7 +17,7 @@ const WAL_KEEP: u32 = 16 << 20;
 /// version 1. None ever changes: `tests/histories/` holds a database of each version.
 ///
 /// Events are found by one integer, `run << 32 | seq`: one tree, appended to at the end of each run, costs less than
-/// a table and an index. `run`, `seq` and `type` are there for who looks with other tools.
+/// a table and an index. The view `log` is for who looks with other tools.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE meta (
         key TEXT PRIMARY KEY,
@@ -36,15 +36,15 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE events (
         place INTEGER PRIMARY KEY,
-        run INTEGER AS (place >> 32) VIRTUAL,
-        seq INTEGER AS (place & 4294967295) VIRTUAL,
         epoch INTEGER NOT NULL,
         at_ms INTEGER NOT NULL,
         v INTEGER NOT NULL,
-        type TEXT AS (body ->> 'type') VIRTUAL,
         body TEXT NOT NULL,
         checksum BLOB NOT NULL
     ) STRICT;
+    CREATE VIEW log AS
+        SELECT runs.id AS run, place & 4294967295 AS seq, events.epoch, at_ms, v, body ->> 'type' AS type, body
+        FROM events JOIN runs ON runs.key = place >> 32;
     CREATE TABLE signals (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         run INTEGER NOT NULL,
@@ -66,7 +66,10 @@ pub(crate) fn open_writer(home: &Home) -> Result<Connection, JournalError> {
                 "the file system there cannot keep a write-ahead log (SQLite chose {mode:?}); keep the journal on a local disk"
             ))));
         }
-        conn.execute_batch(&format!("PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = {WAL_KEEP}"))?;
+        // The writer has the log folded when no append waits for it.
+        conn.execute_batch(&format!(
+            "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {WAL_KEEP}"
+        ))?;
         migrate(&mut conn, home, MIGRATIONS)?;
         Ok(conn)
     };

@@ -186,18 +186,15 @@ pub(crate) fn add_signal(conn: &Connection, home: &Home, run: &RunId, word: &str
     Ok(())
 }
 
-pub(crate) fn has_signals(conn: &Connection, home: &Home, run: &RunId) -> Result<bool, Trouble> {
-    let key = head(conn, home, run)?.key;
-    Ok(conn.prepare_cached("SELECT 1 FROM signals WHERE run = ?1")?.exists([key])?)
-}
-
 pub(crate) fn take_signals(conn: &Connection, home: &Home, run: &RunId) -> Result<Vec<String>, Trouble> {
     let key = head(conn, home, run)?.key;
-    let words = conn
+    let words: Vec<String> = conn
         .prepare_cached("SELECT word FROM signals WHERE run = ?1 ORDER BY id")?
         .query_map([key], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    conn.prepare_cached("DELETE FROM signals WHERE run = ?1")?.execute([key])?;
+    if !words.is_empty() {
+        conn.prepare_cached("DELETE FROM signals WHERE run = ?1")?.execute([key])?;
+    }
     Ok(words)
 }
 

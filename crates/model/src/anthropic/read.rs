@@ -153,7 +153,7 @@ impl Reader {
 }
 
 fn item(custom: &[String], open: Open) -> Item {
-    let Open { block, arguments, .. } = open;
+    let Open { mut block, arguments, .. } = open;
     let field = |name: &str| text(&block, name).to_owned();
     match text(&block, "type") {
         "text" => {
@@ -174,6 +174,10 @@ fn item(custom: &[String], open: Open) -> Item {
         }
         kind => {
             let kind = Value::String(format!("anthropic:{kind}"));
+            // A tool that the provider runs: its call goes back whole.
+            if !arguments.is_empty() {
+                block["input"] = wire_calls::arguments_object(&arguments);
+            }
             Item::Other(Map::from_iter([("type".to_owned(), kind), ("anthropic".to_owned(), block)]))
         }
     }

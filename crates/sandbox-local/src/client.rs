@@ -1,0 +1,178 @@
+//! Makes, finds and deletes local sessions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use mooring_sandbox::{
+    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+};
+use mooring_supervisor::{Level, Limits, root_allowed};
+use serde::{Deserialize, Serialize};
+
+use crate::errors::{BACKEND, gone};
+use crate::session::LocalSession;
+use crate::store;
+
+/// How local sandboxes are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalOptions {
+    /// Where private workspaces lie.
+    pub state_dir: PathBuf,
+    /// How far sandboxes are kept apart from the host.
+    pub isolation: Level,
+    /// Upper bounds for each sandbox.
+    pub limits: Limits,
+}
+
+impl LocalOptions {
+    /// Fully isolated, without limits.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self { state_dir: state_dir.into(), isolation: Level::Namespaces, limits: Limits::default() }
+    }
+}
+
+/// Local sandboxes.
+#[derive(Debug)]
+pub struct LocalSandboxClient {
+    options: LocalOptions,
+    sessions: Mutex<HashMap<String, Weak<LocalSession>>>,
+}
+
+/// What a session's state holds beside its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// The workspace on the host.
+    pub(crate) workspace: PathBuf,
+    /// Whether it was made by `create`.
+    pub(crate) private: bool,
+    /// Where it appears inside.
+    pub(crate) root: String,
+    pub(crate) users: Vec<String>,
+    pub(crate) groups: Vec<(String, Vec<String>)>,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// A session never comes back with less isolation than it was made with.
+    pub(crate) isolation: Level,
+}
+
+impl LocalSandboxClient {
+    /// Local sandboxes as `options` say. Touches nothing yet.
+    pub fn new(options: LocalOptions) -> Self {
+        Self { options, sessions: Mutex::new(HashMap::new()) }
+    }
+
+    fn open(&self, id: String, stored: Stored) -> Arc<dyn SandboxSession> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| session.strong_count() > 0);
+        if let Some(session) = sessions.get(&id).and_then(Weak::upgrade) {
+            return session;
+        }
+        let session = Arc::new(LocalSession::new(id.clone(), stored, self.options.limits));
+        sessions.insert(id, Arc::downgrade(&session));
+        session
+    }
+
+    fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
+        store::check_id(&request.session_id)?;
+        let manifest = request.manifest;
+        let isolation = self.options.isolation;
+        root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
+        if !(manifest.users.is_empty() && manifest.groups.is_empty()) && !self.support().users {
+            return Err(SandboxError::Unsupported {
+                operation: "users and groups".into(),
+                backend: BACKEND.into(),
+                reason: "an ordinary user can give a sandbox one user only; run as root, or leave them out of the \
+                         manifest"
+                    .into(),
+            });
+        }
+        let workspace = match &request.workspace {
+            Some(path) => store::make_named(path)?,
+            None => store::make_private(&self.options.state_dir, &request.session_id)?,
+        };
+        let stored = Stored {
+            private: request.workspace.is_none(),
+            root: if isolation == Level::None {
+                workspace.display().to_string()
+            } else {
+                manifest.root.clone()
+            },
+            workspace,
+            environment: manifest.resolved_environment(),
+            users: manifest.users.into_iter().map(|user| user.name).collect(),
+            groups: manifest
+                .groups
+                .into_iter()
+                .map(|group| (group.name, group.users.into_iter().map(|user| user.name).collect()))
+                .collect(),
+            isolation,
+        };
+        Ok(self.open(request.session_id, stored))
+    }
+
+    fn resume_now(&self, state: SessionState) -> Result<Arc<dyn SandboxSession>, SandboxError> {
+        let stored = read_state(&state)?;
+        if stored.isolation != self.options.isolation {
+            return Err(SandboxError::Invalid {
+                reason: format!(
+                    "session {} was made with isolation {:?}, and this is {:?}; use the same",
+                    state.session_id, stored.isolation, self.options.isolation
+                ),
+            });
+        }
+        if !stored.workspace.is_dir() {
+            let reason = format!("its workspace {} is no longer there", stored.workspace.display());
+            return Err(gone(&state.session_id, reason));
+        }
+        Ok(self.open(state.session_id, stored))
+    }
+
+    async fn delete_now(&self, state: &SessionState) -> Result<(), SandboxError> {
+        let stored = read_state(state)?;
+        let id = &state.session_id;
+        let running = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.remove(id).and_then(|session| session.upgrade())
+        };
+        if let Some(session) = running {
+            session.stop().await?;
+        }
+        if stored.private { store::remove(&self.options.state_dir, id) } else { Ok(()) }
+    }
+}
+
+impl SandboxClient for LocalSandboxClient {
+    fn backend_id(&self) -> &'static str {
+        BACKEND
+    }
+
+    fn support(&self) -> Support {
+        let root = rustix::process::geteuid().is_root();
+        let isolated = self.options.isolation == Level::Namespaces;
+        Support { mounts: false, users: root && isolated, path_grants: false, tty: true }
+    }
+
+    fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
+        Box::pin(async move { self.create_now(request) })
+    }
+
+    fn resume(&self, state: SessionState) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
+        Box::pin(async move { self.resume_now(state) })
+    }
+
+    fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
+        Box::pin(self.delete_now(state))
+    }
+}
+
+fn read_state(state: &SessionState) -> Result<Stored, SandboxError> {
+    store::check_id(&state.session_id)?;
+    if state.backend != BACKEND {
+        let reason =
+            format!("session {} is of the {} sandbox, not of this one", state.session_id, state.backend);
+        return Err(SandboxError::Invalid { reason });
+    }
+    Stored::deserialize(&state.data).map_err(|error| SandboxError::Invalid {
+        reason: format!("the state of session {} cannot be read: {error}", state.session_id),
+    })
+}

@@ -1,0 +1,86 @@
+//! Where sessions lie on disk: `STATE/sandboxes/SESSION/workspace`.
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use mooring_sandbox::SandboxError;
+
+/// A session's id becomes the name of a directory and of a group.
+pub(crate) fn check_id(id: &str) -> Result<(), SandboxError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=64).contains(&id.len()) && id.chars().all(plain) {
+        return Ok(());
+    }
+    Err(SandboxError::Invalid {
+        reason: format!("session id '{id}' must be 1 to 64 letters, digits, '-' and '_'"),
+    })
+}
+
+pub(crate) fn folder(state_dir: &Path, id: &str) -> PathBuf {
+    state_dir.join("sandboxes").join(id)
+}
+
+/// Makes a private workspace, or finds it. Nobody else on the host can enter the directory above it.
+pub(crate) fn make_private(state_dir: &Path, id: &str) -> Result<PathBuf, SandboxError> {
+    let folder = folder(state_dir, id);
+    let workspace = folder.join("workspace");
+    let make = || -> std::io::Result<PathBuf> {
+        fs::create_dir_all(state_dir.join("sandboxes"))?;
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(std::io::Error::new(error.kind(), format!("{}: {error}", folder.display())));
+            }
+            _ => {}
+        }
+        fs::create_dir_all(&workspace)?;
+        fs::canonicalize(&workspace)
+    };
+    make().map_err(|error| file("create", &workspace, &error))
+}
+
+/// Makes sure that a caller's directory is there.
+pub(crate) fn make_named(path: &Path) -> Result<PathBuf, SandboxError> {
+    let make = || {
+        fs::create_dir_all(path)?;
+        fs::canonicalize(path)
+    };
+    let found = make().map_err(|error| file("create", path, &error))?;
+    if found == Path::new("/") {
+        return Err(SandboxError::Invalid { reason: "the whole host cannot be a workspace".into() });
+    }
+    Ok(found)
+}
+
+/// Removes a private workspace. One that is not there is no error.
+pub(crate) fn remove(state_dir: &Path, id: &str) -> Result<(), SandboxError> {
+    let folder = folder(state_dir, id);
+    remove_tree(&folder).map_err(|error| file("remove", &folder, &error))
+}
+
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    for _ in 0..2 {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // A directory that its owner may not enter: it can be opened up, it is ours.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => open_up(path)?,
+            other => return other,
+        }
+    }
+    fs::remove_dir_all(path)
+}
+
+fn open_up(path: &Path) -> std::io::Result<()> {
+    fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
+    SandboxError::File { operation, path: path.display().to_string(), reason: error.to_string() }
+}

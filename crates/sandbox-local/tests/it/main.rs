@@ -1,0 +1,15 @@
+//! What a local sandbox does, seen from outside and from inside.
+//!
+//! Run as root, all of it runs a second time as an ordinary user (`ordinary_user`).
+
+mod exec;
+mod files;
+mod inside;
+mod lifecycle;
+mod limits;
+mod ordinary_user;
+mod output;
+mod setup;
+mod stopping;
+mod terminals;
+mod unisolated;

@@ -1,0 +1,95 @@
+//! What a supervisor is told at its start, and what it says when it is ready.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::Failure;
+
+/// The first frame to the supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The protocol's generation, [`crate::wire::GENERATION`]. Another one is refused.
+    pub generation: u32,
+    /// The sandbox to set up; `None`: only find out what this host can isolate.
+    pub setup: Option<Setup>,
+}
+
+/// The first frame from the supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hello {
+    /// The sandbox is up.
+    Ready(Ready),
+    /// It cannot be had. The supervisor ends.
+    Failed(Failure),
+    /// What this host can isolate. The supervisor ends.
+    Checks(Vec<Check>),
+}
+
+/// A running sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The protocol's generation.
+    pub generation: u32,
+    /// Each mechanism of isolation and its state.
+    pub mechanisms: BTreeMap<String, String>,
+}
+
+/// How far a sandbox is kept apart from its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Namespaces, seccomp, no capabilities, no network.
+    Namespaces,
+    /// Not at all: commands run as the caller, on the host. Only for what is trusted.
+    None,
+}
+
+/// Upper bounds on what one sandbox may use, all its processes together. `None`: not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Processors; `0.5` is half of one.
+    pub cpus: Option<f64>,
+}
+
+/// A sandbox to set up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The session's id: letters, digits, `-` and `_`.
+    pub session: String,
+    /// How far to isolate.
+    pub level: Level,
+    /// The workspace's directory on the host, absolute and without links.
+    pub workspace: PathBuf,
+    /// Whether the directory is the sandbox's own, so that its owner may be changed.
+    pub private: bool,
+    /// Where the workspace appears inside.
+    pub root: String,
+    /// Users beside the default one, in order.
+    pub users: Vec<String>,
+    /// Groups and their members, in order.
+    pub groups: Vec<(String, Vec<String>)>,
+    /// Variables that every command gets.
+    pub environment: BTreeMap<String, String>,
+    /// Upper bounds.
+    pub limits: Limits,
+}
+
+/// One thing that a sandbox needs from the host, and whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at: `user namespace`, `cgroup memory`, ….
+    pub name: String,
+    /// Whether it can be used.
+    pub ok: bool,
+    /// What was found, or what the kernel said.
+    pub detail: String,
+    /// What to do where it is missing; empty where it is there.
+    pub hint: String,
+}

@@ -1,0 +1,93 @@
+//! Frames: what travels on the socket between harness and supervisor.
+//!
+//! `[u32 header length][u32 payload length][header: JSON][payload: bytes]`, lengths in little endian. Bulk data is
+//! never JSON. Both lengths are bounded, so that neither side can make the other hold more than one frame.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The longest header, in bytes.
+pub const MAX_HEADER: usize = 4 << 20;
+
+/// The longest payload, in bytes.
+pub const MAX_PAYLOAD: usize = 64 << 20;
+
+/// The two lengths before each frame.
+const PREFIX: usize = 8;
+
+/// What a peer sent is not the protocol. The connection is of no use afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// A frame larger than allowed.
+    #[error("a frame of {header} and {payload} bytes is larger than allowed")]
+    TooLarge {
+        /// Length of the header.
+        header: usize,
+        /// Length of the payload.
+        payload: usize,
+    },
+    /// The header is not the JSON that was expected.
+    #[error("malformed frame header: {0}")]
+    Header(#[from] serde_json::Error),
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame<H> {
+    /// What it says.
+    pub header: H,
+    /// The bytes that go with it.
+    pub payload: Vec<u8>,
+}
+
+/// A frame as bytes: prefix and header in one, the payload apart, so that it need not be copied.
+pub fn encode<H: Serialize>(header: &H, payload_len: usize) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = vec![0; PREFIX];
+    serde_json::to_writer(&mut bytes, header)?;
+    let header_len = bytes.len() - PREFIX;
+    if header_len > MAX_HEADER || payload_len > MAX_PAYLOAD {
+        return Err(FrameError::TooLarge { header: header_len, payload: payload_len });
+    }
+    bytes[..4].copy_from_slice(&(header_len as u32).to_le_bytes());
+    bytes[4..PREFIX].copy_from_slice(&(payload_len as u32).to_le_bytes());
+    Ok(bytes)
+}
+
+/// Cuts a stream of bytes into frames.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Decoder {
+    /// Takes bytes as they came.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 && self.start >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            // A large frame must not keep its memory for ever.
+            if self.bytes.capacity() > (1 << 20) && self.bytes.len() < (64 << 10) {
+                self.bytes.shrink_to(64 << 10);
+            }
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, or `None` until more bytes came.
+    pub fn next_frame<H: DeserializeOwned>(&mut self) -> Result<Option<Frame<H>>, FrameError> {
+        let bytes = &self.bytes[self.start..];
+        let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else { return Ok(None) };
+        let [a, b, c, d, e, f, g, h] = *prefix;
+        let header = u32::from_le_bytes([a, b, c, d]) as usize;
+        let payload = u32::from_le_bytes([e, f, g, h]) as usize;
+        if header > MAX_HEADER || payload > MAX_PAYLOAD {
+            return Err(FrameError::TooLarge { header, payload });
+        }
+        let Some(body) = rest.get(..header + payload) else { return Ok(None) };
+        let frame =
+            Frame { header: serde_json::from_slice(&body[..header])?, payload: body[header..].to_vec() };
+        self.start += PREFIX + header + payload;
+        Ok(Some(frame))
+    }
+}

@@ -1,0 +1,150 @@
+//! Who is who: the user namespace's map, and how a workspace's files look through it.
+//!
+//! A caller with no rights maps one number: 1000 inside is the caller outside, and the workspace's files are the
+//! caller's own. Root outside must never be reachable from inside, so for root all of 0 to 65535 is mapped to a
+//! range that nobody has, and the workspace is seen through an idmapped mount: on disk its files belong to the
+//! directory's owner, inside to user 1000.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+use super::refused;
+use crate::accounts::{AGENT_ID, FIRST_USER};
+use crate::sys;
+use crate::wire::Failure;
+
+/// Where a root caller's sandboxes have their users: a range that neither distributions nor container engines
+/// give out.
+const BASE: u32 = 1_879_048_192;
+const COUNT: u32 = 65_536;
+
+pub(crate) const NOSUID_NODEV: u64 = 0x2 | 0x4;
+
+/// Whether the caller may map a range.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Writes the map of a child that is in a new user namespace.
+pub(crate) fn write_map(child: Pid) -> Result<(), Failure> {
+    if is_root() {
+        let map = format!("0 {BASE} {COUNT}\n");
+        return write_maps(child, &map, &map);
+    }
+    let fail = |error| refused("user namespace", error);
+    let child = child.as_raw_nonzero();
+    // The kernel's condition for mapping a group without rights.
+    fs::write(format!("/proc/{child}/setgroups"), "deny").map_err(fail)?;
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    fs::write(format!("/proc/{child}/uid_map"), format!("{AGENT_ID} {user} 1\n")).map_err(fail)?;
+    fs::write(format!("/proc/{child}/gid_map"), format!("{AGENT_ID} {group} 1\n")).map_err(fail)
+}
+
+fn write_maps(child: Pid, users: &str, groups: &str) -> Result<(), Failure> {
+    let child = child.as_raw_nonzero();
+    fs::write(format!("/proc/{child}/uid_map"), users)
+        .and_then(|()| fs::write(format!("/proc/{child}/gid_map"), groups))
+        .map_err(|error| refused("user namespace", error))
+}
+
+/// The workspace as a mount that is attached nowhere yet, its files shown as the default user's. For root.
+pub(crate) fn mapped_workspace(path: &Path, private: bool) -> Result<(OwnedFd, &'static str), Failure> {
+    let metadata = fs::metadata(path).map_err(|error| refused("workspace", error))?;
+    let tree = clone_tree(path)?;
+    let namespace = namespace_for(metadata.uid(), metadata.gid())?;
+    match sys::mount_setattr(as_fd(&tree), c"", true, NOSUID_NODEV, Some(as_fd(&namespace))) {
+        Ok(()) => Ok((tree, "idmapped mount")),
+        Err(error) if private => {
+            // Nobody else's files: their owner may change instead.
+            give_away(path).map_err(|_| refused("idmapped mount", error))?;
+            sys::mount_setattr(as_fd(&tree), c"", true, NOSUID_NODEV, None)
+                .map_err(|error| refused("workspace mount", error))?;
+            Ok((tree, "owned by the sandbox's users"))
+        }
+        Err(error) => Err(refused("idmapped mount", error)),
+    }
+}
+
+/// The workspace as a mount that is attached nowhere yet.
+pub(crate) fn plain_workspace(path: &Path) -> Result<OwnedFd, Failure> {
+    let tree = clone_tree(path)?;
+    sys::mount_setattr(as_fd(&tree), c"", true, NOSUID_NODEV, None)
+        .map_err(|error| refused("workspace mount", error))?;
+    Ok(tree)
+}
+
+fn clone_tree(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, path, flags).map_err(|errno| refused("workspace mount", errno))
+}
+
+fn as_fd<T: std::os::fd::AsFd>(fd: &T) -> std::os::fd::BorrowedFd<'_> {
+    fd.as_fd()
+}
+
+/// A user namespace whose map turns the owner on disk into the default user, and leaves the manifest's users be.
+fn namespace_for(user: u32, group: u32) -> Result<File, Failure> {
+    let fail = |error: std::io::Error| refused("user namespace", error);
+    // A namespace is had by having somebody in it.
+    let Some(child) = sys::clone_process(libc::CLONE_NEWUSER).map_err(fail)? else {
+        loop {
+            std::thread::park();
+        }
+    };
+    let opened = write_maps(child, &workspace_map(user), &workspace_map(group))
+        .and_then(|()| File::open(format!("/proc/{}/ns/user", child.as_raw_nonzero())).map_err(fail));
+    let _ = kill_process(child, Signal::KILL);
+    let _ = waitpid(Some(child), WaitOptions::empty());
+    opened
+}
+
+/// Lines of `on disk, outside, count`.
+fn workspace_map(owner: u32) -> String {
+    let mut map = format!("{owner} {} 1\n", BASE + AGENT_ID);
+    let last = COUNT - 1;
+    let mut range = |from: u32, to: u32| {
+        if from <= to {
+            map += &format!("{from} {} {}\n", BASE + from, to - from + 1);
+        }
+    };
+    if (FIRST_USER..=last).contains(&owner) {
+        range(FIRST_USER, owner - 1);
+        range(owner + 1, last);
+    } else {
+        range(FIRST_USER, last);
+    }
+    map
+}
+
+/// Makes a private workspace the default user's on disk.
+fn give_away(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            give_away(&entry.path())?;
+        } else {
+            std::os::unix::fs::lchown(entry.path(), Some(BASE + AGENT_ID), Some(BASE + AGENT_ID))?;
+        }
+    }
+    std::os::unix::fs::lchown(path, Some(BASE + AGENT_ID), Some(BASE + AGENT_ID))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_becomes_the_default_user_and_no_number_is_mapped_twice() {
+        assert_eq!(workspace_map(0), "0 1879049192 1\n2000 1879050192 63536\n");
+        assert_eq!(workspace_map(2001), "2001 1879049192 1\n2000 1879050192 1\n2002 1879050194 63534\n");
+        assert_eq!(workspace_map(65_535), "65535 1879049192 1\n2000 1879050192 63535\n");
+    }
+}

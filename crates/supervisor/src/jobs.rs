@@ -1,0 +1,240 @@
+//! Work on the workspace that takes long: a child of the supervisor does it, so that the loop never waits.
+//!
+//! Bytes go in and out through pipes, and no faster than both sides take them. What the child found is told
+//! through a third pipe, read when it has ended.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::config::Level;
+use crate::files;
+use crate::paths;
+use crate::sys;
+use crate::wire::Failure;
+use crate::world::World;
+
+/// How much one [`crate::wire::Call::Pull`] brings.
+const PULL: usize = 256 << 10;
+
+pub(crate) struct Job {
+    /// `None` once it has ended.
+    pub(crate) child: Option<Pid>,
+    pub(crate) input: Option<OwnedFd>,
+    pub(crate) output: Option<OwnedFd>,
+    /// Bytes that still have to go in, for the request that brought them.
+    feeding: Option<(u64, Vec<u8>, usize)>,
+    /// Who waits for bytes.
+    pulling: Option<u64>,
+    /// Who waits for its end.
+    finishing: Option<u64>,
+    verdict: OwnedFd,
+    /// How it ended.
+    result: Option<Result<(), Failure>>,
+}
+
+/// An answer that has become due.
+pub(crate) type Answer = (u64, Result<(), Failure>, Vec<u8>);
+
+/// What a job does.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Remove a tree.
+    Remove(String),
+}
+
+impl Job {
+    pub(crate) fn start(world: &World, task: &Task) -> Result<Self, Failure> {
+        let fail =
+            |error: std::io::Error| Failure::Invalid { reason: format!("cannot start a job: {error}") };
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| fail(errno.into()));
+        let (verdict, verdict_end) = pipe()?;
+        let (input_end, input) = pipe()?;
+        let (output, output_end) = pipe()?;
+        match sys::fork().map_err(fail)? {
+            None => child(world, task, input_end, output_end, verdict_end),
+            Some(child) => {
+                for fd in [&input, &output] {
+                    rustix::io::ioctl_fionbio(fd, true).map_err(|errno| fail(errno.into()))?;
+                }
+                Ok(Self {
+                    child: Some(child),
+                    input: Some(input),
+                    output: Some(output),
+                    feeding: None,
+                    pulling: None,
+                    finishing: None,
+                    verdict,
+                    result: None,
+                })
+            }
+        }
+    }
+
+    pub(crate) fn wants_to_write(&self) -> bool {
+        self.feeding.is_some()
+    }
+
+    pub(crate) fn wants_to_read(&self) -> bool {
+        self.pulling.is_some()
+    }
+
+    pub(crate) fn feed(&mut self, request: u64, bytes: Vec<u8>) -> Option<Answer> {
+        if bytes.is_empty() {
+            self.input = None;
+            return self.finish(request);
+        }
+        if self.input.is_none() {
+            // It stopped reading: why is known when it has ended.
+            return self.finish(request);
+        }
+        self.feeding = Some((request, bytes, 0));
+        self.write()
+    }
+
+    pub(crate) fn pull(&mut self, request: u64) -> Option<Answer> {
+        if self.output.is_none() {
+            return self.finish(request);
+        }
+        self.pulling = Some(request);
+        self.read()
+    }
+
+    /// Answers when the job has ended.
+    pub(crate) fn finish(&mut self, request: u64) -> Option<Answer> {
+        match &self.result {
+            Some(result) => Some((request, result.clone(), Vec::new())),
+            None => {
+                self.finishing = Some(request);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn abort(&mut self, request: u64) -> Option<Answer> {
+        if let Some(child) = self.child {
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+        }
+        self.finish(request)
+    }
+
+    pub(crate) fn write(&mut self) -> Option<Answer> {
+        let (request, bytes, sent) = self.feeding.as_mut()?;
+        let input = self.input.as_ref()?;
+        loop {
+            match rustix::io::write(input, &bytes[*sent..]) {
+                Ok(count) => {
+                    *sent += count;
+                    if *sent == bytes.len() {
+                        let answer = (*request, Ok(()), Vec::new());
+                        self.feeding = None;
+                        return Some(answer);
+                    }
+                }
+                Err(Errno::AGAIN) => return None,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    let request = *request;
+                    self.input = None;
+                    self.feeding = None;
+                    return self.finish(request);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn read(&mut self) -> Option<Answer> {
+        let output = self.output.as_ref()?;
+        let request = self.pulling?;
+        let mut buffer = vec![0; PULL];
+        match rustix::io::read(output, &mut buffer) {
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Ok(count) if count > 0 => {
+                buffer.truncate(count);
+                self.pulling = None;
+                Some((request, Ok(()), buffer))
+            }
+            _ => {
+                self.output = None;
+                self.pulling = None;
+                self.finish(request)
+            }
+        }
+    }
+
+    /// Called when the child was reaped. Whoever waits is answered.
+    pub(crate) fn ended(&mut self) -> Option<Answer> {
+        self.child = None;
+        let mut text = Vec::new();
+        let verdict = rustix::io::fcntl_dupfd_cloexec(&self.verdict, 3).map(File::from);
+        let read = verdict.map_err(std::io::Error::from).and_then(|mut pipe| pipe.read_to_end(&mut text));
+        let result = match read.map(|_| serde_json::from_slice(&text)) {
+            Ok(Ok(result)) => result,
+            _ => Err(Failure::Invalid { reason: "the job was killed before it was done".into() }),
+        };
+        self.result = Some(result.clone());
+        self.input = None;
+        let waiting = self.finishing.take().or(self.feeding.take().map(|(request, ..)| request));
+        waiting.map(|request| (request, result, Vec::new()))
+    }
+}
+
+/// The child's whole life.
+fn child(world: &World, task: &Task, input: OwnedFd, output: OwnedFd, verdict: OwnedFd) -> ! {
+    let result =
+        prepare(world, task, &[&input, &output, &verdict]).and_then(|()| task.run(world, input, output));
+    let text = serde_json::to_vec(&result).unwrap_or_default();
+    let _ = rustix::io::write(&verdict, &text);
+    sys::exit_now(0)
+}
+
+fn prepare(world: &World, task: &Task, keep: &[&OwnedFd]) -> Result<(), Failure> {
+    let fail = |error: std::io::Error| Failure::Invalid { reason: format!("cannot start a job: {error}") };
+    let mut keep: Vec<_> = keep.iter().map(|fd| fd.as_raw_fd()).collect();
+    keep.push(world.root_fd.as_raw_fd());
+    sys::close_all_but(&keep).map_err(fail)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|errno| fail(errno.into()))?;
+    if world.level == Level::Namespaces {
+        // From here on it has the default user's rights and these alone; all of them end at the sandbox's edge.
+        let rights = task.rights();
+        let sets =
+            CapabilitySets { effective: rights, permitted: rights, inheritable: CapabilitySet::empty() };
+        rustix::thread::set_capabilities(None, sets).map_err(|errno| fail(errno.into()))?;
+    }
+    Ok(())
+}
+
+impl Task {
+    fn rights(&self) -> CapabilitySet {
+        match self {
+            // A directory without permissions must be removable too.
+            Self::Remove(_) => CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER,
+        }
+    }
+
+    fn run(&self, world: &World, _input: OwnedFd, _output: OwnedFd) -> Result<(), Failure> {
+        match self {
+            Self::Remove(path) => remove_tree(world, path),
+        }
+    }
+}
+
+fn remove_tree(world: &World, path: &str) -> Result<(), Failure> {
+    let fail = |errno: Errno| paths::failure(path, errno);
+    let (folder, name) = paths::open_parent(world, path, false)?;
+    match rustix::fs::unlinkat(&folder, name.as_str(), rustix::fs::AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        other => return other.map_err(fail),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let tree = rustix::fs::openat(&folder, name.as_str(), flags, Mode::empty()).map_err(fail)?;
+    files::remove_below(&tree).map_err(fail)?;
+    rustix::fs::unlinkat(&folder, name.as_str(), rustix::fs::AtFlags::REMOVEDIR).map_err(fail)
+}

@@ -1,0 +1,302 @@
+//! The start of a sandbox, outside of it: reads what is wanted, makes it, waits for its end and tidies up.
+//!
+//! The process that was started stays outside as the *monitor*; its child becomes the first process inside and
+//! serves. The child has the socket, the monitor has not, so nothing but the harness keeps the sandbox alive: when
+//! the harness is gone the child ends, the kernel ends everything with it, and the monitor removes the groups.
+
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
+
+use crate::accounts::{AGENT_ID, Accounts};
+use crate::config::{Config, Hello, Level, Ready, Setup};
+use crate::frame::{Decoder, encode};
+use crate::isolate::cgroup::Groups;
+use crate::isolate::{self, identity, mounts, refused};
+use crate::kill::{Processes, kill_all};
+use crate::link::Link;
+use crate::paths;
+use crate::probe;
+use crate::serve::{Server, child_signals};
+use crate::sys;
+use crate::wire::{Failure, GENERATION};
+use crate::world::{World, find_shell};
+
+/// The most open files of a command, and of the supervisor: 1,000 terminals need a few thousand.
+const OPEN_FILES: u64 = 65_536;
+
+/// The namespaces of a sandbox.
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
+
+/// The whole life of a process that was started as the supervisor. Gives its exit code.
+pub(crate) fn main() -> i32 {
+    match start() {
+        Ok(code) => code,
+        Err(error) => {
+            // Captured by the client, for the case that the socket did not work.
+            let _ = writeln!(io::stderr(), "moor-supervisor: {error}");
+            1
+        }
+    }
+}
+
+fn start() -> io::Result<i32> {
+    sys::reset_signals();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // A Ctrl-C at the harness's terminal is the harness's to handle.
+    let _ = rustix::process::setsid();
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    let mut decoder = Decoder::default();
+    let config: Config = first_frame(&socket, &mut decoder)?;
+    if config.generation != GENERATION {
+        let reason =
+            format!("the client speaks generation {}, this supervisor {GENERATION}", config.generation);
+        say(&socket, &Hello::Failed(Failure::Invalid { reason }))?;
+        return Ok(1);
+    }
+    let Some(setup) = config.setup else {
+        say(&socket, &Hello::Checks(probe::checks()))?;
+        return Ok(0);
+    };
+    let mut groups = match Groups::make(&setup.session, &setup.limits) {
+        Ok(groups) => groups,
+        Err(failure) => {
+            say(&socket, &Hello::Failed(failure))?;
+            return Ok(1);
+        }
+    };
+    let ended = supervise(&setup, &mut groups, socket, decoder);
+    groups.remove();
+    ended
+}
+
+/// Starts the inner process and waits for its end.
+fn supervise(setup: &Setup, groups: &mut Groups, socket: OwnedFd, decoder: Decoder) -> io::Result<i32> {
+    let isolated = setup.level == Level::Namespaces;
+    let workspace = if isolated && identity::is_root() {
+        match identity::mapped_workspace(&setup.workspace, setup.private) {
+            Ok(workspace) => Some(workspace),
+            Err(failure) => {
+                say(&socket, &Hello::Failed(failure))?;
+                return Ok(1);
+            }
+        }
+    } else {
+        None
+    };
+    if !isolated {
+        // Without a pid namespace this catches what is left when the supervisor itself is killed.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    }
+    let (go, give_go) = pipe_with(PipeFlags::CLOEXEC)?;
+    let namespaces = if isolated { NAMESPACES } else { 0 };
+    let child = match sys::clone_process(namespaces) {
+        Ok(Some(child)) => child,
+        Ok(None) => {
+            drop(give_go);
+            let result = Inner { setup, workspace, groups }.run(&go, &socket, decoder);
+            sys::exit_now(match result {
+                Ok(()) => 0,
+                Err(failure) => {
+                    let _ = say(&socket, &Hello::Failed(failure));
+                    1
+                }
+            });
+        }
+        Err(error) => {
+            say(&socket, &Hello::Failed(refused("user namespace", error)))?;
+            return Ok(1);
+        }
+    };
+    let mapped = if isolated { identity::write_map(child) } else { Ok(()) };
+    match mapped.and_then(|()| groups.add(child)) {
+        Ok(()) => {
+            rustix::io::write(&give_go, b"!")?;
+        }
+        Err(failure) => {
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+            say(&socket, &Hello::Failed(failure))?;
+        }
+    }
+    drop((socket, give_go, go, workspace));
+    let code = wait_for(child)?;
+    if !isolated {
+        kill_rest()?;
+    }
+    Ok(code)
+}
+
+fn wait_for(child: Pid) -> io::Result<i32> {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status.exit_status().unwrap_or(1)),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Ends whatever a dead supervisor without a pid namespace left.
+fn kill_rest() -> io::Result<()> {
+    for _ in 0..1000 {
+        let left = Processes::look()?.below(rustix::process::getpid());
+        if left.is_empty() {
+            return Ok(());
+        }
+        kill_all(&left);
+        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other("some processes cannot be killed"))
+}
+
+/// The first process inside.
+struct Inner<'a> {
+    setup: &'a Setup,
+    workspace: Option<(OwnedFd, &'static str)>,
+    groups: &'a mut Groups,
+}
+
+impl Inner<'_> {
+    fn run(self, go: &OwnedFd, socket: &OwnedFd, decoder: Decoder) -> Result<(), Failure> {
+        let fail = |what: &'static str| move |error: io::Error| refused(what, error);
+        let mut byte = [0];
+        if rustix::io::read(go, &mut byte).map_err(|errno| refused("start", errno))? == 0 {
+            // The monitor gave up, and has said why.
+            sys::exit_now(1)
+        }
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|errno| refused("PR_SET_PDEATHSIG", errno))?;
+        let shell = find_shell();
+        let accounts = Accounts::new(&self.setup.root, shell, &self.setup.users, &self.setup.groups)?;
+        limit_files().map_err(fail("open file limit"))?;
+        let isolated = self.setup.level == Level::Namespaces;
+        let mechanisms = if isolated { self.isolate(&accounts)? } else { self.not_isolated() };
+        let root =
+            if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
+        let ready = Hello::Ready(Ready { generation: GENERATION, mechanisms });
+        let serve = || -> io::Result<()> {
+            let world = World {
+                level: self.setup.level,
+                root_fd: paths::open_root(&root)?,
+                root,
+                accounts,
+                many_users: isolated && self.workspace.is_some(),
+                environment: self.setup.environment.clone(),
+                shell: find_shell(),
+                kills: self.groups.kills.take(),
+            };
+            let signals = child_signals()?;
+            let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            let mut link = Link::new(socket, decoder);
+            link.send(&ready, Vec::new())?;
+            Server::new(world, link, signals)?.run()
+        };
+        serve().map_err(fail("supervisor"))
+    }
+
+    /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
+    fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+        let root = self.workspace.is_some();
+        if root {
+            let id = rustix::process::Uid::ROOT;
+            let group = rustix::process::Gid::ROOT;
+            let become_inner_root = || -> rustix::io::Result<()> {
+                rustix::thread::set_thread_groups(&[])?;
+                rustix::thread::set_thread_res_gid(group, group, group)?;
+                rustix::thread::set_thread_res_uid(id, id, id)
+            };
+            become_inner_root().map_err(|errno| refused("user namespace", errno))?;
+        }
+        // Now, so that the groups that it was just put into are its root.
+        sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
+        rustix::system::sethostname(b"sandbox").map_err(|errno| refused("uts namespace", errno))?;
+        sys::loopback_up().map_err(|error| refused("network namespace", error))?;
+        let own;
+        let (workspace, files) = match &self.workspace {
+            Some((tree, how)) => (tree, *how),
+            None => {
+                own = identity::plain_workspace(&self.setup.workspace)?;
+                (&own, "owned by the caller")
+            }
+        };
+        mounts::enter(&self.setup.root, workspace, accounts)?;
+        let agent = nix::unistd::Uid::from_raw(AGENT_ID);
+        nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
+        nix::unistd::setfsuid(agent);
+        isolate::drop_rights()?;
+        let mut mechanisms = self.groups.mechanisms.clone();
+        let user = if root { "mapped range, not root outside" } else { "the caller alone, as 1000" };
+        for (name, state) in [
+            ("user", user),
+            ("mount", "own root, system read-only"),
+            ("pid", "own"),
+            ("network", "none but loopback"),
+            ("ipc", "own"),
+            ("uts", "own"),
+            ("cgroup", "own"),
+            ("seccomp", "on"),
+            ("no_new_privs", "on"),
+            ("capabilities", "none"),
+            ("workspace", files),
+        ] {
+            mechanisms.insert(name.into(), state.into());
+        }
+        Ok(mechanisms)
+    }
+
+    fn not_isolated(&self) -> std::collections::BTreeMap<String, String> {
+        let mut mechanisms = self.groups.mechanisms.clone();
+        for name in ["user", "mount", "pid", "network", "ipc", "uts", "seccomp"] {
+            mechanisms.insert(name.into(), "the host's".into());
+        }
+        mechanisms
+    }
+}
+
+fn limit_files() -> io::Result<()> {
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    let files = Rlimit { current: Some(hard), maximum: Some(hard) };
+    rustix::process::setrlimit(Resource::Nofile, files)?;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
+}
+
+fn first_frame(socket: &OwnedFd, decoder: &mut Decoder) -> io::Result<Config> {
+    let mut buffer = [0; 16 << 10];
+    loop {
+        if let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
+            return Ok(frame.header);
+        }
+        match rustix::io::read(socket, &mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => decoder.push(&buffer[..count]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Says something while the socket still blocks.
+fn say(socket: &OwnedFd, hello: &Hello) -> io::Result<()> {
+    let bytes = encode(hello, 0).map_err(io::Error::other)?;
+    let mut left = &bytes[..];
+    while !left.is_empty() {
+        left = &left[rustix::io::write(socket, left)?..];
+    }
+    Ok(())
+}

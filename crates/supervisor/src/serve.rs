@@ -1,0 +1,506 @@
+//! The loop: one thread that listens to the harness, to every command and to the clock.
+//!
+//! It ends when the harness closes the socket, and takes everything with it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mooring_sandbox::{Outcome, Stream};
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions};
+
+use crate::files;
+use crate::jobs::{Answer, Job, Task};
+use crate::kill::{Processes, kill_all};
+use crate::link::Link;
+use crate::process::{Process, StartAnswer, Waiter};
+use crate::spawn::spawn;
+use crate::wire::{Call, Failure, Reply, Request};
+use crate::world::World;
+
+/// The most commands and jobs at one time, ended but unreleased ones included.
+const MAX_PROCESSES: usize = 8192;
+/// The most bytes in one answer to a reader.
+const MAX_OUTPUT: u64 = 1 << 20;
+/// The longest that a reader may wait.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// What an event is about. With the number of a process or a job it makes the kernel's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Socket,
+    Signals,
+    Stdout,
+    Stderr,
+    Status,
+    Stdin,
+    JobInput,
+    JobOutput,
+}
+
+impl Source {
+    const ALL: [Self; 8] = [
+        Self::Socket,
+        Self::Signals,
+        Self::Stdout,
+        Self::Stderr,
+        Self::Status,
+        Self::Stdin,
+        Self::JobInput,
+        Self::JobOutput,
+    ];
+
+    fn token(self, number: u64) -> epoll::EventData {
+        epoll::EventData::new_u64(number << 3 | self as u64)
+    }
+
+    fn from_token(token: u64) -> (Self, u64) {
+        (Self::ALL[(token & 7) as usize], token >> 3)
+    }
+}
+
+pub(crate) struct Server {
+    world: World,
+    link: Link,
+    epoll: OwnedFd,
+    signals: SignalFd,
+    processes: BTreeMap<u64, Process>,
+    jobs: BTreeMap<u64, Job>,
+    next: u64,
+    socket_interest: epoll::EventFlags,
+}
+
+/// Blocks SIGCHLD, so that it is read from a descriptor. Before the first child.
+pub(crate) fn child_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(NixSignal::SIGCHLD);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+impl Server {
+    pub(crate) fn new(world: World, link: Link, signals: SignalFd) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let socket_interest = epoll::EventFlags::IN;
+        epoll::add(&epoll, link.fd(), Source::Socket.token(0), socket_interest)?;
+        epoll::add(&epoll, signals.as_fd(), Source::Signals.token(0), epoll::EventFlags::IN)?;
+        let (processes, jobs) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { world, link, epoll, signals, processes, jobs, next: 1, socket_interest })
+    }
+
+    /// Serves until the harness is gone. Then nothing that it started runs any more.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let served = self.serve();
+        self.end_all()?;
+        served
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        // What came together with the configuration.
+        self.take_requests()?;
+        let mut events = Vec::with_capacity(256);
+        loop {
+            let wait = self.advance(Instant::now())?;
+            self.update_socket()?;
+            let timeout = wait.map(|until| {
+                let left = until.saturating_duration_since(Instant::now());
+                // Rounded up: never wake before the moment.
+                let left = left + Duration::from_micros(100);
+                rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+            });
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let now = Instant::now();
+            for event in events.drain(..) {
+                let (source, number) = Source::from_token(event.data.u64());
+                let flags = event.flags;
+                match source {
+                    Source::Socket => {
+                        if flags.contains(epoll::EventFlags::OUT) {
+                            self.link.flush()?;
+                        }
+                        if flags.intersects(
+                            epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
+                        ) && !self.link.fill()?
+                        {
+                            return Ok(());
+                        }
+                        self.take_requests()?;
+                    }
+                    Source::Signals => self.reap(now)?,
+                    Source::JobInput | Source::JobOutput => {
+                        let Some(job) = self.jobs.get_mut(&number) else { continue };
+                        let answer = if source == Source::JobInput { job.write() } else { job.read() };
+                        self.job_answer(number, answer)?;
+                    }
+                    _ => self.process_event(source, number, now)?,
+                }
+            }
+        }
+    }
+
+    fn process_event(&mut self, source: Source, number: u64, now: Instant) -> io::Result<()> {
+        let Some(process) = self.processes.get_mut(&number) else { return Ok(()) };
+        match source {
+            Source::Stdout => process.drain(Stream::Stdout, now),
+            Source::Stderr => process.drain(Stream::Stderr, now),
+            Source::Stdin => {
+                process.feed();
+                if let Some(stdin) = process.stdin.as_ref().filter(|stdin| stdin.queue.is_empty()) {
+                    epoll::delete(&self.epoll, &stdin.fd)?;
+                }
+            }
+            _ => {
+                let answer = process.hear(now);
+                self.start_answer(number, answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what the socket is ready to do and we are ready to take.
+    fn update_socket(&mut self) -> io::Result<()> {
+        let mut interest = epoll::EventFlags::empty();
+        if !self.link.backlogged() {
+            interest |= epoll::EventFlags::IN;
+        }
+        if self.link.has_unsent() {
+            interest |= epoll::EventFlags::OUT;
+        }
+        if interest != self.socket_interest {
+            epoll::modify(&self.epoll, self.link.fd(), Source::Socket.token(0), interest)?;
+            self.socket_interest = interest;
+        }
+        Ok(())
+    }
+
+    fn take_requests(&mut self) -> io::Result<()> {
+        while !self.link.backlogged() {
+            let Some(frame) = self.link.next_request()? else { break };
+            let Request { id, call } = frame.header;
+            match self.call(id, call, frame.payload) {
+                Ok(None) => {}
+                Ok(Some((reply, payload))) => self.link.answer(id, Ok(reply), payload)?,
+                Err(failure) => self.link.answer(id, Err(failure), Vec::new())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does a call. `None`: it is answered later.
+    fn call(&mut self, id: u64, call: Call, payload: Vec<u8>) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
+        let now = Instant::now();
+        let done = || Ok(Some((Reply::Done, Vec::new())));
+        match call {
+            Call::Spawn(call) => {
+                self.check_room()?;
+                let mut process = spawn(&self.world, call, payload, now)?;
+                process.start_request = Some(id);
+                self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
+                Ok(None)
+            }
+            Call::Output { process, after, max_bytes, wait_ms } => {
+                let waiter = Waiter {
+                    request: id,
+                    after,
+                    max: max_bytes.clamp(1, MAX_OUTPUT) as usize,
+                    until: now + Duration::from_millis(wait_ms).min(MAX_WAIT),
+                };
+                // Answered by `advance`, before the loop waits.
+                self.process(process)?.waiters.push(waiter);
+                Ok(None)
+            }
+            Call::WriteStdin { process } => {
+                self.process(process)?.write(&payload)?;
+                self.watch_stdin(process).and_then(|()| done())
+            }
+            Call::CloseStdin { process } => {
+                self.process(process)?.close_stdin();
+                self.watch_stdin(process).and_then(|()| done())
+            }
+            Call::Resize { process, size } => self.process(process)?.resize(size).and_then(|()| done()),
+            Call::Signal { process, signal } => match self.process(process)?.signal(signal) {
+                Ok(()) | Err(Errno::SRCH) => done(),
+                Err(errno) => Err(Failure::Invalid { reason: format!("signal {signal}: {errno}") }),
+            },
+            Call::Cancel { process } => {
+                let process = self.process(process)?;
+                process.stop(Outcome::Cancelled, now);
+                process.stop_requests.push(id);
+                Ok(None)
+            }
+            Call::Release { process } => {
+                let Some(process) = self.processes.get_mut(&process) else { return done() };
+                process.kill(now);
+                process.released = true;
+                process.stop_requests.push(id);
+                Ok(None)
+            }
+            Call::Read { path, max_bytes } => {
+                let data = files::read(&self.world, &path, max_bytes)?;
+                Ok(Some((Reply::Done, data)))
+            }
+            Call::Write { path, options } => {
+                files::write(&self.world, &path, &payload, &options).and_then(|()| done())
+            }
+            Call::Rename { from, to } => files::rename(&self.world, &from, &to).and_then(|()| done()),
+            Call::List { path } => {
+                let files = files::list(&self.world, &path)?;
+                Ok(Some((Reply::Files { files }, Vec::new())))
+            }
+            Call::Mkdir { path, parents } => files::mkdir(&self.world, &path, parents).and_then(|()| done()),
+            Call::Remove { path, recursive: false } => {
+                files::remove(&self.world, &path).and_then(|()| done())
+            }
+            Call::Remove { path, recursive: true } => {
+                let number = self.start_job(&Task::Remove(path))?;
+                // It cannot have ended: reaping is the loop's.
+                self.job(number)?.finish(id);
+                Ok(None)
+            }
+            Call::Stat { path } => {
+                let files = vec![files::stat(&self.world, &path)?];
+                Ok(Some((Reply::Files { files }, Vec::new())))
+            }
+            Call::Unpack { .. } | Call::Persist { .. } => {
+                Err(Failure::Invalid { reason: "archives are not built yet".into() })
+            }
+            Call::Feed { job } => {
+                let answer = self.job(job)?.feed(id, payload);
+                self.job_reply(job, answer)
+            }
+            Call::Pull { job } => {
+                let answer = self.job(job)?.pull(id);
+                self.job_reply(job, answer)
+            }
+            Call::Abort { job } => {
+                let Some(found) = self.jobs.get_mut(&job) else { return done() };
+                let answer = found.abort(id);
+                self.job_reply(job, answer)
+            }
+        }
+    }
+
+    fn check_room(&self) -> Result<(), Failure> {
+        if self.processes.len() + self.jobs.len() < MAX_PROCESSES {
+            return Ok(());
+        }
+        Err(Failure::Invalid { reason: format!("{MAX_PROCESSES} commands are held already; release some") })
+    }
+
+    fn process(&mut self, number: u64) -> Result<&mut Process, Failure> {
+        let unknown = || Failure::Invalid { reason: format!("no process {number}: it was released") };
+        self.processes.get_mut(&number).filter(|process| !process.released).ok_or_else(unknown)
+    }
+
+    fn job(&mut self, number: u64) -> Result<&mut Job, Failure> {
+        let unknown = || Failure::Invalid { reason: format!("no job {number}") };
+        self.jobs.get_mut(&number).ok_or_else(unknown)
+    }
+
+    fn add_process(&mut self, process: Process) -> io::Result<u64> {
+        let number = self.next;
+        self.next += 1;
+        let sources = [
+            (&process.stdout, Source::Stdout),
+            (&process.stderr, Source::Stderr),
+            (&process.status, Source::Status),
+        ];
+        for (fd, source) in sources {
+            if let Some(fd) = fd {
+                epoll::add(&self.epoll, fd, source.token(number), epoll::EventFlags::IN)?;
+            }
+        }
+        self.processes.insert(number, process);
+        self.watch_stdin(number).map_err(io::Error::other)?;
+        Ok(number)
+    }
+
+    /// Waits for standard input to take what could not be written at once.
+    fn watch_stdin(&self, number: u64) -> Result<(), Failure> {
+        let stdin = self.processes.get(&number).and_then(|process| process.stdin.as_ref());
+        let Some(stdin) = stdin.filter(|stdin| !stdin.queue.is_empty()) else { return Ok(()) };
+        match epoll::add(&self.epoll, &stdin.fd, Source::Stdin.token(number), epoll::EventFlags::OUT) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(Failure::Invalid { reason: format!("standard input: {errno}") }),
+        }
+    }
+
+    fn start_answer(&mut self, number: u64, answer: Option<StartAnswer>) -> io::Result<()> {
+        let Some((request, result)) = answer else { return Ok(()) };
+        self.link.answer(request, result.map(|()| Reply::Started { process: number }), Vec::new())
+    }
+
+    fn start_job(&mut self, task: &Task) -> Result<u64, Failure> {
+        self.check_room()?;
+        let job = Job::start(&self.world, task)?;
+        let number = self.next;
+        self.next += 1;
+        self.jobs.insert(number, job);
+        Ok(number)
+    }
+
+    /// An answer that a call got at once.
+    fn job_reply(
+        &mut self,
+        number: u64,
+        answer: Option<Answer>,
+    ) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
+        self.watch_job(number).map_err(|errno| Failure::Invalid { reason: format!("job: {errno}") })?;
+        match answer {
+            None => Ok(None),
+            Some((_, result, payload)) => {
+                self.forget_job(number, payload.is_empty());
+                result.map(|()| Some((Reply::Done, payload)))
+            }
+        }
+    }
+
+    /// An answer that became due later.
+    fn job_answer(&mut self, number: u64, answer: Option<Answer>) -> io::Result<()> {
+        self.watch_job(number)?;
+        if let Some((request, result, payload)) = answer {
+            self.forget_job(number, payload.is_empty());
+            self.link.answer(request, result.map(|()| Reply::Done), payload)?;
+        }
+        Ok(())
+    }
+
+    fn forget_job(&mut self, number: u64, last: bool) {
+        if last && self.jobs.get(&number).is_some_and(|job| job.child.is_none()) {
+            self.jobs.remove(&number);
+        }
+    }
+
+    /// Listens to a job's pipes while somebody waits for them.
+    fn watch_job(&self, number: u64) -> rustix::io::Result<()> {
+        let Some(job) = self.jobs.get(&number) else { return Ok(()) };
+        let pipes = [
+            (&job.input, job.wants_to_write(), Source::JobInput, epoll::EventFlags::OUT),
+            (&job.output, job.wants_to_read(), Source::JobOutput, epoll::EventFlags::IN),
+        ];
+        for (fd, wanted, source, flags) in pipes {
+            let Some(fd) = fd else { continue };
+            match if wanted {
+                epoll::add(&self.epoll, fd, source.token(number), flags)
+            } else {
+                epoll::delete(&self.epoll, fd)
+            } {
+                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes leave of children that have ended.
+    fn reap(&mut self, now: Instant) -> io::Result<()> {
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+        let mut killed_reaper = false;
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let job = self.jobs.iter_mut().find(|(_, job)| job.child == Some(pid));
+            if let Some((number, job)) = job {
+                let (number, answer) = (*number, job.ended());
+                self.job_answer(number, answer)?;
+                continue;
+            }
+            let process = self.processes.iter_mut().find(|(_, process)| process.reaper == Some(pid));
+            if let Some((number, process)) = process {
+                let (number, answer) = (*number, process.reaper_gone(now));
+                killed_reaper |= status.signaled();
+                self.start_answer(number, answer)?;
+            }
+        }
+        if killed_reaper { self.kill_strays() } else { Ok(()) }
+    }
+
+    /// Ends what a killed reaper left behind: it would belong to nobody.
+    fn kill_strays(&self) -> io::Result<()> {
+        for _ in 0..1000 {
+            let look = Processes::look()?;
+            let strays = look.strays(|pid| self.is_mine(pid));
+            if strays.is_empty() {
+                return Ok(());
+            }
+            let below = strays.iter().flat_map(|stray| look.below(*stray));
+            kill_all(&below.chain(strays.iter().copied()).collect::<Vec<_>>());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::other("orphans cannot be killed"))
+    }
+
+    fn is_mine(&self, pid: Pid) -> bool {
+        self.processes.values().any(|process| process.reaper == Some(pid))
+            || self.jobs.values().any(|job| job.child == Some(pid))
+    }
+
+    /// Moves every process on with time, and answers who waits. Gives the moment to do it again.
+    fn advance(&mut self, now: Instant) -> io::Result<Option<Instant>> {
+        let mut next: Option<Instant> = None;
+        let mut forget = Vec::new();
+        for (number, process) in &mut self.processes {
+            let world = &self.world;
+            let due = process.advance(now, || world.killed_by_memory()).map_err(io::Error::other)?;
+            let held_up = self.link.backlogged();
+            let mut waiting = Vec::new();
+            for waiter in std::mem::take(&mut process.waiters) {
+                let due =
+                    process.log.end() > waiter.after || process.outcome.is_some() || waiter.until <= now;
+                if !due || held_up {
+                    // Held up, it is the socket that wakes the loop.
+                    next = next.into_iter().chain((!held_up).then_some(waiter.until)).min();
+                    waiting.push(waiter);
+                    continue;
+                }
+                let (pieces, bytes, reached) = process.log.read(waiter.after, waiter.max);
+                let outcome = process.outcome.filter(|_| reached >= process.log.end());
+                let reply = Reply::Output { pieces, next: reached, outcome };
+                self.link.answer(waiter.request, Ok(reply), bytes)?;
+            }
+            process.waiters = waiting;
+            if process.is_gone() {
+                for request in process.stop_requests.drain(..) {
+                    self.link.answer(request, Ok(Reply::Done), Vec::new())?;
+                }
+                if process.released {
+                    forget.push(*number);
+                }
+            }
+            next = due.into_iter().chain(next).min();
+        }
+        for number in forget {
+            self.processes.remove(&number);
+        }
+        Ok(next)
+    }
+
+    /// Kills every command. In a pid namespace the kernel does that when this process ends; without one it is us.
+    fn end_all(&mut self) -> io::Result<()> {
+        let reapers: Vec<Pid> = self.processes.values().filter_map(|process| process.reaper).collect();
+        for _ in 0..2000 {
+            let mut left = false;
+            for reaper in &reapers {
+                left |= crate::kill::kill_below(*reaper)?;
+            }
+            if !left {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for job in self.jobs.values().filter_map(|job| job.child) {
+            let _ = rustix::process::kill_process(job, rustix::process::Signal::KILL);
+        }
+        for reaper in reapers {
+            let _ = rustix::process::kill_process(reaper, rustix::process::Signal::KILL);
+        }
+        Ok(())
+    }
+}
