@@ -78,7 +78,7 @@ pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelC
         base_url: agent.base_url.clone().or(own_url),
         api_key: own_key.filter(|_| trusted),
         jitter_seed: uuid::Uuid::now_v7().as_u64_pair().1,
-        proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
+        proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")).map(Secret::new),
         no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
         ..ModelOptions::default()
     };

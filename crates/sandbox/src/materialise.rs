@@ -7,10 +7,10 @@ use futures::{StreamExt, TryStreamExt};
 use mooring_archive::{Limits, unpack};
 use tokio_util::io::SyncIoBridge;
 
-use crate::git::{Clone, GitSource};
+use crate::git::Clone;
 use crate::plan::{Content, Plan};
 use crate::stage::{Halt, produce};
-use crate::{ArchiveReader, SandboxError, SandboxSession};
+use crate::{ArchiveReader, BoxFuture, SandboxError, SandboxSession};
 
 /// How much of the archive is held between its two ends.
 const BUFFER: usize = 512 << 10;
@@ -99,19 +99,13 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
 
 /// The repositories of a plan's steps, in their order.
 async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
-    let sources: Vec<(String, &GitSource)> = plan
-        .steps
-        .iter()
-        .filter_map(|step| match &step.content {
-            Content::Git(source) => Some((step.path.to_string_lossy().into_owned(), source)),
-            _ => None,
-        })
-        .collect();
-    futures::stream::iter(sources)
-        .map(|(entry, source)| async move { source.clone(&entry).await })
-        .buffered(CLONES_AT_ONCE)
-        .try_collect()
-        .await
+    let mut clones: Vec<BoxFuture<'_, Result<Clone, SandboxError>>> = Vec::new();
+    for step in plan.steps.iter() {
+        if let Content::Git(source) = &step.content {
+            clones.push(Box::pin(async move { source.clone(&step.path.to_string_lossy()).await }));
+        }
+    }
+    futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
