@@ -7,7 +7,7 @@ use mooring_manifest::{EntryKind, Format, Manifest, ManifestError};
 use serde_json::{Value, json};
 
 const YAML: &str = r#"
-root: /work
+root: /srv/project
 entries:
   task.md: {type: file, content: "Do it.\n", description: the task}
   src:
@@ -19,7 +19,7 @@ environment:
 "#;
 
 const TOML: &str = r#"
-root = "/work"
+root = "/srv/project"
 [entries."task.md"]
 type = "file"
 content = "Do it.\n"
