@@ -41,7 +41,8 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
     if let Some(client) = &host.sandbox {
         let plan = Plan::new(&new.manifest, &new.manifest_base, &client.support(), client.backend_id())?;
         if let Some(workspace) = &new.workspace {
-            stage::refuse_conflicts(&plan, workspace)?;
+            // A directory that the caller named is theirs: nothing in it is overwritten.
+            plan.refuse_conflicts(workspace)?;
         }
     }
     let owner = format!("process {}", host.pid);

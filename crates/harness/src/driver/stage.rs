@@ -81,18 +81,3 @@ impl Driver<'_> {
         Ok((session, Some(json(&staged))))
     }
 }
-
-/// A directory that the caller named is theirs: nothing in it is overwritten.
-pub(super) fn refuse_conflicts(plan: &Plan, workspace: &Path) -> Result<(), SandboxError> {
-    for target in plan.targets() {
-        if workspace.join(target).symlink_metadata().is_ok() {
-            return Err(SandboxError::AlreadyExists {
-                path: format!(
-                    "{} (the manifest's entry '{target}' would overwrite it: name another directory, or move it away)",
-                    workspace.join(target).display()
-                ),
-            });
-        }
-    }
-    Ok(())
-}
