@@ -1,2 +1,51 @@
-//! The program `moor`.
-fn main() {}
+//! The program `moor`: arguments, environment and terminal of the library.
+//!
+//! Everything that the library must not know is here and only here: environment variables, home directories, the
+//! clock, randomness, signals, standard output. Logic is not.
+
+mod agent_file;
+mod args;
+mod command;
+mod command_error;
+mod home;
+mod host;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command, ManifestCommand};
+use crate::command_error::CommandError;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // One TLS provider for the whole process. A second installation could only fail, and there is none.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return CommandError::failed(format!("cannot start: {error}")).report(),
+    };
+    let result = runtime.block_on(dispatch(args.command));
+    // A read from a terminal or a stuck disk must not keep the program.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    match result {
+        Ok(code) => code,
+        Err(error) => error.report(),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Run(args) => command::run::run(args).await,
+        Command::Resume(args) => command::resume::resume(&args).await,
+        Command::Runs(args) => command::runs::runs(&args).await,
+        Command::Show(args) => command::show::show(&args).await,
+        Command::Events(args) => command::events::events(&args).await,
+        Command::Cancel(args) => command::cancel::cancel(&args).await,
+        Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
+        Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args).await,
+        Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),
+        Command::Doctor => command::doctor::doctor().await,
+    }
+}

@@ -1,1 +1,20 @@
-//! The control plane: a pure machine and the driver that performs its effects.
+//! The control plane: a pure machine, and the driver that performs its effects.
+//!
+//! [`State`] folds a run's events and says what is due next; it knows no clock, no network, no disk. [`start`] and
+//! [`resume`] drive it: they perform what is due and append what happened, in this order: the intent is in the
+//! journal before an effect starts, and its outcome is there before the next effect starts. After a crash the fold
+//! says exactly what is in doubt.
+//!
+//! This crate names no provider and no wire protocol: model, sandbox, tools, journal and clock come in as a [`Host`].
+
+mod driver;
+mod error;
+mod machine;
+mod observer;
+mod run;
+
+pub use driver::{resume, start};
+pub use error::HarnessError;
+pub use machine::{Call, CallStatus, FoldError, Next, SandboxState, State, Status};
+pub use observer::{Live, Observer, Silent};
+pub use run::{AgentSpec, Finished, Host, Limits, NewRun};

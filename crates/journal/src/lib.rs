@@ -1,1 +1,19 @@
-//! Append-only events, their stores, and fencing.
+//! The journal: append-only events, the single source of truth about a run.
+//!
+//! Run state, traces, trajectories, the live stream and the audit trail are views of it. This crate knows how events
+//! look and how they are kept, not what they mean: folding them is the harness's work. Items, manifests and errors
+//! are therefore JSON values here, in their owners' wire forms.
+//!
+//! Two stores keep one contract, [`Journal`]: [`SqliteJournal`] in a file that many processes share, and
+//! [`MemoryJournal`] for tests and simulations.
+
+mod chain;
+pub mod event;
+mod memory;
+mod sqlite;
+mod store;
+
+pub use event::{Event, Record, RunId, SCHEMA_VERSION};
+pub use memory::MemoryJournal;
+pub use sqlite::SqliteJournal;
+pub use store::{Append, BoxFuture, Claim, Durability, Journal, JournalError, RunRow, Stamped};

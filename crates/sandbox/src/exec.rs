@@ -273,10 +273,11 @@ pub async fn collect(process: &dyn Process, deadline: Option<Duration>) -> Resul
     };
     match deadline {
         None => reading.await?,
-        Some(limit) => match tokio::time::timeout(limit, reading).await {
-            Ok(read) => read?,
-            Err(_) => {}
-        },
+        Some(limit) => {
+            if let Ok(read) = tokio::time::timeout(limit, reading).await {
+                read?;
+            }
+        }
     }
     Ok(result)
 }

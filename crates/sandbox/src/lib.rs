@@ -7,19 +7,29 @@
 //! recompiles nothing above it. An optional ability is asked for before it is used ([`SandboxClient::support`]);
 //! what a backend cannot enforce is refused when the run is planned, never dropped.
 
+mod archive;
 mod client;
 mod error;
 mod exec;
 mod file;
+mod git;
+mod materialise;
+mod none;
+mod plan;
 mod session;
+mod source;
+mod stage;
 
 pub use client::{CreateRequest, SandboxClient, SessionState, Support};
 pub use error::SandboxError;
 pub use exec::{
-    Captured, CommandLine, Cursor, ExecRequest, ExecResult, Outcome, OutputChunk, OutputPiece, Process, Stdin,
-    Stream, TtySize, collect,
+    Captured, CommandLine, Cursor, ExecRequest, ExecResult, OUTPUT_LIMIT, Outcome, OutputChunk, OutputPiece,
+    Process, Stdin, Stream, TtySize, collect,
 };
 pub use file::{FileKind, FileStat, WriteOptions};
+pub use materialise::{Materialised, apply_to_dir, materialise};
+pub use none::NoSandbox;
+pub use plan::Plan;
 pub use session::{Isolation, SandboxSession};
 
 /// A boxed future, for the object-safe traits.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, ExecResult, FileStat, Process, SandboxError, SessionState,
-    WriteOptions, collect,
+    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, ExecResult, FileStat, Process, SandboxError,
+    SessionState, WriteOptions, collect,
 };
 
 /// What isolation a session really has, as found out when it started. Recorded with every session.
@@ -96,7 +96,8 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
     /// Unpacks a tar stream below `path`, which must exist. Members keep their modes and times; owners are by
     /// name where the sandbox knows it, else the session's user. Absolute names, `..`, devices and what would
     /// pass through a link that leaves the workspace are refused before they are written.
-    fn unpack<'a>(&'a self, path: &'a str, archive: ArchiveReader) -> BoxFuture<'a, Result<(), SandboxError>>;
+    fn unpack<'a>(&'a self, path: &'a str, archive: ArchiveReader)
+    -> BoxFuture<'a, Result<(), SandboxError>>;
 
     /// Writes the workspace as a tar stream, without the paths in `without` (relative to the root).
     fn persist<'a>(

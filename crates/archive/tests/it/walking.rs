@@ -1,0 +1,79 @@
+//! A walk stays in its tree, also while somebody changes it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use mooring_archive::{ArchiveError, Kind, Visit, walk};
+
+/// A tree `tree` with `sub/file`, and `outside/file` beside it.
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    for (name, content) in [("tree/sub/file", "mine"), ("outside/file", "secret")] {
+        let path = home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    home
+}
+
+/// Walks `tree`; `meanwhile` runs between the look at each node and what follows.
+fn walked(home: &tempfile::TempDir, meanwhile: impl Fn(&str)) -> Result<Vec<String>, ArchiveError> {
+    let mut seen = Vec::new();
+    let tree = fs::File::open(home.path().join("tree")).unwrap();
+    walk(tree, &mut |node| {
+        let name = node.path.to_str().unwrap();
+        meanwhile(name);
+        let content = if node.kind == Kind::File {
+            std::io::read_to_string(node.open()?).unwrap()
+        } else {
+            String::new()
+        };
+        seen.push(format!("{name} {content}"));
+        Ok::<_, ArchiveError>(Visit::Descend)
+    })?;
+    Ok(seen)
+}
+
+#[test]
+fn a_quiet_tree_is_seen_in_order() {
+    assert_eq!(walked(&home(), |_| {}).unwrap(), ["sub ", "sub/file mine"]);
+}
+
+#[test]
+fn what_is_swapped_for_a_link_during_the_walk_is_not_followed() {
+    for victim in ["sub", "sub/file"] {
+        let home = home();
+        let outside = home.path().join(if victim == "sub" { "outside" } else { "outside/file" });
+        let swapped = walked(&home, |name| {
+            if name == victim {
+                let path = home.path().join("tree").join(victim);
+                fs::rename(&path, home.path().join("aside")).unwrap();
+                symlink(&outside, path).unwrap();
+            }
+        });
+        assert!(matches!(swapped, Err(ArchiveError::File { .. })), "{victim}: {swapped:?}");
+    }
+}
+
+#[test]
+fn what_is_swapped_for_another_file_is_not_read() {
+    let home = home();
+    let swapped = walked(&home, |name| {
+        if name == "sub/file" {
+            fs::rename(home.path().join("outside/file"), home.path().join("tree/sub/file")).unwrap();
+        }
+    });
+    assert_eq!(swapped.unwrap_err().to_string(), "cannot read sub/file: it was replaced meanwhile");
+}
+
+#[test]
+fn a_tree_without_bottom_is_refused() {
+    let home = home();
+    let mut path = home.path().join("tree/sub");
+    for _ in 0..300 {
+        path.push("d");
+        fs::create_dir(&path).unwrap();
+    }
+    let error = walked(&home, |_| {}).unwrap_err().to_string();
+    assert!(error.ends_with("the tree is more than 256 levels deep"), "{error}");
+}

@@ -1,0 +1,12 @@
+//! Tests of the capabilities, against a sandbox session in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod apply_patch;
+mod diff;
+mod instructions;
+mod memory_session;
+mod reconcile;
+mod shell;
+mod truncate;
+mod view_image;

@@ -1,0 +1,167 @@
+//! The agent file: TOML, with paths relative to itself.
+
+use std::path::{Path, PathBuf};
+
+use mooring_harness::Limits;
+use mooring_manifest::{Format, Manifest, ManifestError};
+use mooring_model::Settings;
+use serde::Deserialize;
+
+use crate::args::IsolationArg;
+use crate::command_error::CommandError;
+use crate::home::absolute;
+
+/// An agent as its maker wrote it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentFile {
+    /// Its name.
+    #[serde(default = "default_name")]
+    pub(crate) name: String,
+    /// `openai/…`, `anthropic/…`, `chat/…`, `script:…`.
+    pub(crate) model: Option<String>,
+    /// Where the model is served.
+    pub(crate) base_url: Option<String>,
+    /// What the agent is told besides the runtime's own instructions.
+    pub(crate) instructions: Option<String>,
+    /// The workspace: a path, or the manifest itself.
+    pub(crate) manifest: Option<ManifestField>,
+    /// What the agent can do.
+    #[serde(default = "default_capabilities")]
+    pub(crate) capabilities: Vec<String>,
+    /// Where it works.
+    #[serde(default)]
+    pub(crate) sandbox: SandboxTable,
+    /// Bounds of a run.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// Sampling and the like.
+    #[serde(default)]
+    pub(crate) settings: Settings,
+}
+
+/// A manifest by path or in place.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ManifestField {
+    /// Relative to the agent file.
+    Path(PathBuf),
+    /// In place.
+    Inline(toml::Table),
+}
+
+/// `[sandbox]` of an agent file.
+#[derive(Debug, Clone, Default, Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SandboxTable {
+    /// `local`.
+    pub(crate) backend: Option<String>,
+    /// `namespaces` or `none`.
+    pub(crate) isolation: Option<IsolationArg>,
+    /// The most memory, such as `512MiB`.
+    pub(crate) memory: Option<String>,
+    /// The most processes and threads at a time.
+    pub(crate) pids: Option<u64>,
+    /// The most processors, such as `1.5`.
+    pub(crate) cpus: Option<f64>,
+}
+
+fn default_name() -> String {
+    "agent".into()
+}
+
+fn default_capabilities() -> Vec<String> {
+    mooring_capability::CAPABILITIES.iter().map(|&name| name.to_owned()).collect()
+}
+
+impl Default for AgentFile {
+    fn default() -> Self {
+        Self {
+            name: default_name(),
+            model: None,
+            base_url: None,
+            instructions: None,
+            manifest: None,
+            capabilities: default_capabilities(),
+            sandbox: SandboxTable::default(),
+            limits: Limits::default(),
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl AgentFile {
+    /// Reads an agent file, and makes the script of a scripted model absolute.
+    pub(crate) fn read(path: &Path) -> Result<Self, CommandError> {
+        let text = fs_err::read_to_string(path).map_err(|error| CommandError::input(error.to_string()))?;
+        let mut agent: Self =
+            toml::from_str(&text).map_err(|error| CommandError::input(toml_error(path, &text, &error)))?;
+        if let Some(model) = &agent.model {
+            agent.model = Some(absolute_script(model, &directory(path)?));
+        }
+        for name in &agent.capabilities {
+            if mooring_capability::capability(name).is_none() {
+                return Err(CommandError::input(format!(
+                    "{}: capabilities: there is no capability '{name}'. The capabilities are: {}",
+                    path.display(),
+                    mooring_capability::CAPABILITIES.join(", ")
+                )));
+            }
+        }
+        Ok(agent)
+    }
+
+    /// The manifest and the directory that its local sources are relative to.
+    pub(crate) fn manifest(&self, agent_path: &Path) -> Result<Option<(Manifest, PathBuf)>, CommandError> {
+        let base = directory(agent_path)?;
+        match &self.manifest {
+            None => Ok(None),
+            Some(ManifestField::Path(path)) => read_manifest(&base.join(path)).map(Some),
+            Some(ManifestField::Inline(table)) => {
+                let value = serde_json::to_value(table).map_err(|error| {
+                    CommandError::input(format!("{}: manifest: {error}", agent_path.display()))
+                })?;
+                let manifest = Manifest::from_value(&value)
+                    .and_then(|manifest| {
+                        manifest.validate().map_err(ManifestError::Invalid).map(|()| manifest)
+                    })
+                    .map_err(|error| {
+                        CommandError::input(format!("{}: manifest: {error}", agent_path.display()))
+                    })?;
+                Ok(Some((manifest, base)))
+            }
+        }
+    }
+}
+
+/// Reads and checks a manifest; gives it with the directory that its local sources are relative to.
+pub(crate) fn read_manifest(path: &Path) -> Result<(Manifest, PathBuf), CommandError> {
+    let text = fs_err::read_to_string(path).map_err(|error| CommandError::input(error.to_string()))?;
+    let manifest = Format::from_path(path)
+        .and_then(|format| Manifest::load(&text, format))
+        .map_err(|error| CommandError::input(format!("{}: {error}", path.display())))?;
+    Ok((manifest, directory(path)?))
+}
+
+/// The directory that holds a file, absolute.
+pub(crate) fn directory(file: &Path) -> Result<PathBuf, CommandError> {
+    let file = absolute(file)?;
+    Ok(file.parent().unwrap_or(Path::new("/")).to_path_buf())
+}
+
+/// `script:FILE` with FILE made absolute; other models as they are.
+pub(crate) fn absolute_script(model: &str, base: &Path) -> String {
+    match model.strip_prefix("script:") {
+        Some(file) => format!("script:{}", base.join(file).display()),
+        None => model.to_owned(),
+    }
+}
+
+/// A TOML error with file, line and column.
+pub(crate) fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let offset = error.span().map_or(0, |span| span.start);
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("{}:{line}:{column}: {}", path.display(), error.message().trim())
+}

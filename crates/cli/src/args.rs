@@ -1,0 +1,159 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Run agents in sandboxes, with every step in a durable journal.
+#[derive(Debug, Parser)]
+#[command(name = "moor", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an agent.
+    Run(RunArgs),
+    /// Go on with a run that was interrupted, failed or cancelled.
+    Resume(ResumeArgs),
+    /// List runs, the newest first.
+    Runs(RunsArgs),
+    /// Tell the story of a run.
+    Show(ShowArgs),
+    /// Print the events of a run.
+    Events(EventsArgs),
+    /// Cancel a run.
+    Cancel(CancelArgs),
+    /// Check, apply and describe manifests.
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
+    /// Say what this machine can isolate, which keys are set, and what is missing.
+    Doctor,
+}
+
+/// Where an agent works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// This machine, isolated with Linux namespaces.
+    Local,
+}
+
+/// How the local sandbox isolates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum IsolationArg {
+    /// Namespaces, seccomp, no network.
+    Namespaces,
+    /// None at all: commands run as you, on this machine.
+    None,
+}
+
+/// `moor run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Agent file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent: Option<PathBuf>,
+    /// Model: openai/NAME, anthropic/NAME, chat/NAME or script:FILE. Goes before the agent file's.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) model: Option<String>,
+    /// Manifest of the workspace (JSON, YAML or TOML). Goes before the agent file's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Where the agent works.
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) sandbox: Option<Backend>,
+    /// How the local sandbox isolates. Goes before the agent file's.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) isolation: Option<IsolationArg>,
+    /// Keep the workspace in this directory and leave it there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// Print one JSON event per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What the agent is to do.
+    pub(crate) prompt: String,
+}
+
+/// `moor resume`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResumeArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// Print one JSON event per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `moor runs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunsArgs {
+    /// Print one JSON object per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `moor show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShowArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// Fold nothing.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// `moor events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// Wait for further events until the run is over.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Print one JSON event per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `moor cancel`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CancelArgs {
+    /// The run's id.
+    pub(crate) run: String,
+}
+
+/// `moor manifest`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManifestCommand {
+    /// Say whether manifests are valid, and what is wrong where.
+    Check(ManifestCheckArgs),
+    /// Stage a manifest into a directory of this machine.
+    Apply(ManifestApplyArgs),
+    /// Print the JSON Schema of manifests.
+    Schema,
+}
+
+/// `moor manifest check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestCheckArgs {
+    /// Manifests (JSON, YAML or TOML).
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `moor manifest apply`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestApplyArgs {
+    /// The manifest (JSON, YAML or TOML).
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The directory; made where it is missing. Nothing in it is overwritten.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: PathBuf,
+}

@@ -1,0 +1,10 @@
+//! The commands, one file each.
+
+pub(crate) mod cancel;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod manifest;
+pub(crate) mod resume;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod show;

@@ -1,0 +1,53 @@
+//! `moor manifest`.
+
+use std::process::ExitCode;
+
+use mooring_manifest::Manifest;
+use mooring_sandbox::{Plan, Support, apply_to_dir};
+
+use crate::agent_file::read_manifest;
+use crate::args::{ManifestApplyArgs, ManifestCheckArgs};
+use crate::command_error::CommandError;
+use crate::home::absolute;
+
+pub(crate) fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> {
+    let mut bad = 0;
+    for file in &args.files {
+        match read_manifest(file) {
+            Ok((manifest, _)) => {
+                crate::view::line(&format!("{}: valid · {}", file.display(), manifest.digest()))?
+            }
+            Err(error) => {
+                bad += 1;
+                crate::view::complain(error.message());
+            }
+        }
+    }
+    match bad {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::from(2)),
+    }
+}
+
+pub(crate) async fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
+    let (manifest, base) = read_manifest(&args.file)?;
+    // A plain directory has neither users nor mounts.
+    let plan = Plan::new(&manifest, &base, &Support::default(), "directory")?;
+    let root = absolute(&args.root)?;
+    let staged = apply_to_dir(&plan, &root).await?;
+    crate::view::line(&format!(
+        "{} files, {} bytes in {} · {}",
+        staged.files,
+        staged.bytes,
+        root.display(),
+        staged.digest
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn schema() -> Result<ExitCode, CommandError> {
+    let schema = serde_json::to_string_pretty(&Manifest::schema())
+        .map_err(|error| CommandError::failed(error.to_string()))?;
+    crate::view::line(&schema)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,110 @@
+//! Where state and configuration live, and what the configuration says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mooring_journal::SqliteJournal;
+use serde::Deserialize;
+
+use crate::command_error::CommandError;
+
+/// The directories of this user.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    /// Runs, workspaces and the journal: `$MOOR_HOME`, else the XDG data directory.
+    pub(crate) state: PathBuf,
+    /// The configuration file; it need not exist.
+    pub(crate) config_file: PathBuf,
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The model where neither the command line nor the agent file names one.
+    pub(crate) model: Option<String>,
+    /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
+    pub(crate) providers: BTreeMap<String, ProviderConfig>,
+}
+
+/// How to reach a provider.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ProviderConfig {
+    /// The key. The environment goes before it.
+    #[serde(deserialize_with = "secret")]
+    pub(crate) api_key: Option<mooring_model::Secret>,
+    /// Where the provider's API is served.
+    pub(crate) base_url: Option<String>,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<mooring_model::Secret>, D::Error> {
+    Ok(Some(mooring_model::Secret::new(String::deserialize(deserializer)?)))
+}
+
+/// An error about the configuration file must not show what stands in it: it may be a key in the wrong place.
+fn without_value(message: &str) -> String {
+    match (message.split_once("invalid type: "), message.split_once(", expected ")) {
+        (Some((place, _)), Some((_, expected))) => format!("{place}invalid type, expected {expected}"),
+        _ => message.to_owned(),
+    }
+}
+
+/// A variable of the environment; empty counts as not set.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Home {
+    /// Finds the directories. Nothing is made.
+    pub(crate) fn find() -> Result<Self, CommandError> {
+        if let Some(home) = variable("MOOR_HOME") {
+            let state = absolute(Path::new(&home))?;
+            return Ok(Self { config_file: state.join("config.toml"), state });
+        }
+        let under = |xdg: &str, fallback: &str| match (variable(xdg), variable("HOME")) {
+            (Some(dir), _) if Path::new(&dir).is_absolute() => Ok(PathBuf::from(dir).join("moor")),
+            (_, Some(home)) => Ok(PathBuf::from(home).join(fallback).join("moor")),
+            (_, None) => Err(CommandError::input(
+                "no place for state: neither MOOR_HOME nor HOME is set. Set MOOR_HOME to a directory",
+            )),
+        };
+        Ok(Self {
+            state: under("XDG_DATA_HOME", ".local/share")?,
+            config_file: under("XDG_CONFIG_HOME", ".config")?.join("config.toml"),
+        })
+    }
+
+    /// Reads the configuration file. A missing one is empty.
+    pub(crate) fn config(&self) -> Result<Config, CommandError> {
+        let text = match fs_err::read_to_string(&self.config_file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) => return Err(CommandError::input(error.to_string())),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let told = crate::agent_file::toml_error(&self.config_file, &text, &error);
+            CommandError::input(without_value(&told))
+        })
+    }
+
+    /// The journal's file.
+    pub(crate) fn journal_file(&self) -> PathBuf {
+        self.state.join("journal.db")
+    }
+
+    /// Opens the journal, making it where it is missing.
+    pub(crate) fn journal(&self) -> Result<SqliteJournal, CommandError> {
+        fs_err::create_dir_all(&self.state).map_err(|error| {
+            CommandError::failed(format!("{error}. Set MOOR_HOME to a directory that you can write to"))
+        })?;
+        Ok(SqliteJournal::open(&self.journal_file())?)
+    }
+}
+
+/// A path that stays right when the working directory changes.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+    std::path::absolute(path).map_err(|error| CommandError::input(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,181 @@
+//! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mooring_capability::{Capability, Tool};
+use mooring_harness::{AgentSpec, Host, Observer};
+use mooring_journal::Journal;
+use mooring_model::{ModelClient, ModelOptions, ModelSpec, Secret};
+use mooring_sandbox::SandboxClient;
+use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent_file::SandboxTable;
+use crate::args::IsolationArg;
+use crate::command_error::CommandError;
+use crate::home::{Config, Home, variable};
+
+/// The version that events record.
+pub(crate) fn version() -> String {
+    format!("moor {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a driver in this process works with.
+pub(crate) fn host(
+    journal: Arc<dyn Journal>,
+    model: Arc<dyn ModelClient>,
+    sandbox: Option<Arc<dyn SandboxClient>>,
+    tools: Vec<Arc<dyn Tool>>,
+    observer: Arc<dyn Observer>,
+    cancel: CancellationToken,
+) -> Host {
+    Host {
+        journal,
+        model,
+        sandbox,
+        tools,
+        observer,
+        now_ms: Arc::new(now_ms),
+        cancel,
+        pid: std::process::id(),
+        runtime: version(),
+    }
+}
+
+/// The client for an agent's model, with the key from the environment or the configuration file.
+pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelClient>, CommandError> {
+    let spec = ModelSpec::parse(&agent.model)?;
+    let provider = spec.provider();
+    let configured = config.providers.get(provider.name);
+    let upper = provider.name.to_uppercase();
+    let own_url = variable(&format!("{upper}_BASE_URL")).or_else(|| configured?.base_url.clone());
+    let own_key =
+        provider.key_variable.and_then(variable).map(Secret::new).or_else(|| configured?.api_key.clone());
+    // A key belongs to the addresses that its owner chose. An agent file may come from anywhere: an address in it
+    // gets the key only where the owner's own configuration names the same.
+    let trusted = match &agent.base_url {
+        None => true,
+        Some(url) => {
+            own_url.as_ref().is_some_and(|own| own.trim_end_matches('/') == url.trim_end_matches('/'))
+        }
+    };
+    if !trusted && !provider.key_optional {
+        return Err(CommandError::input(format!(
+            "{}: the agent file names its own base_url, and your key is not sent to an address that you did not \
+             choose. Set base_url under [providers.{}] in the configuration file, or the variable {upper}_BASE_URL, \
+             to the same address",
+            agent.model, provider.name
+        )));
+    }
+    let options = ModelOptions {
+        base_url: agent.base_url.clone().or(own_url),
+        api_key: own_key.filter(|_| trusted),
+        jitter_seed: uuid::Uuid::now_v7().as_u64_pair().1,
+        proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")).map(Secret::new),
+        no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+        ..ModelOptions::default()
+    };
+    Ok(mooring_model::connect(&spec, &options)?)
+}
+
+/// The capabilities that an agent names.
+pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandError> {
+    let find = |name: &String| {
+        mooring_capability::capability(name).ok_or_else(|| {
+            CommandError::input(format!(
+                "there is no capability '{name}'. The capabilities are: {}",
+                mooring_capability::CAPABILITIES.join(", ")
+            ))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// Settings of the local sandbox.
+pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
+    if let Some(backend) = table.backend.as_deref().filter(|&backend| backend != "local") {
+        return Err(CommandError::input(format!(
+            "sandbox.backend: there is no backend '{backend}'. The backends are: local"
+        )));
+    }
+    if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
+        return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
+    }
+    if table.pids == Some(0) {
+        return Err(CommandError::input("sandbox.pids: must be at least 1"));
+    }
+    Ok(LocalOptions {
+        state_dir: home.state.clone(),
+        isolation: match table.isolation {
+            None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
+            Some(IsolationArg::None) => IsolationLevel::None,
+        },
+        limits: Limits {
+            memory_bytes: table.memory.as_deref().map(bytes).transpose()?,
+            pids: table.pids,
+            cpus: table.cpus,
+        },
+    })
+}
+
+/// The local sandbox.
+pub(crate) fn local_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    Ok(Arc::new(LocalSandboxClient::new(local_options(home, table)?)))
+}
+
+/// `512MiB`, `2GiB`, `1000000`, as bytes.
+fn bytes(text: &str) -> Result<u64, CommandError> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let unit = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1_u64 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => 0,
+    };
+    let size =
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|&size| size > 0);
+    size.ok_or_else(|| {
+        CommandError::input(format!("sandbox.memory: '{text}' is no size; write it as 512MiB or 2GiB"))
+    })
+}
+
+/// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it.
+pub(crate) fn cancel_on_signals(
+    note: impl Fn(&str) + Send + 'static,
+) -> Result<CancellationToken, CommandError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first {
+                note("cancelling; once more to stop at once");
+                cancel.cancel();
+            }
+        }
+        // The journal is whole at every moment, and the sandbox dies with its socket.
+        std::process::exit(130);
+    });
+    Ok(token)
+}

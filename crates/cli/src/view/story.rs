@@ -1,0 +1,265 @@
+//! A run's events as a story. The live view and `moor show` tell the same one.
+
+use std::collections::HashMap;
+
+use anstyle::{AnsiColor, Style};
+use mooring_journal::event::{
+    ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted, ToolRequested,
+};
+use mooring_journal::{Event, Record};
+use mooring_model::{FunctionOutput, Item, Usage};
+use serde_json::Value;
+
+use crate::view::text::{count, duration, number, one_line, safe, time};
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const TOOL: Style = AnsiColor::Cyan.on_default();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// How many lines of an output are shown from its start and from its end.
+const HEAD: usize = 3;
+const TAIL: usize = 7;
+/// How many characters of a line.
+const WIDTH: usize = 160;
+
+/// Turns events into lines of text.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    /// Fold nothing.
+    full: bool,
+    /// What the calls that are not over were asked to do.
+    calls: HashMap<String, String>,
+    workspace: Option<String>,
+    began_ms: i64,
+}
+
+impl Story {
+    /// A story with outputs folded, or in full.
+    pub(crate) fn new(full: bool) -> Self {
+        Self { full, ..Self::default() }
+    }
+
+    /// What an event adds to the story: whole lines, or nothing.
+    pub(crate) fn tell(&mut self, record: &Record) -> String {
+        match &record.event {
+            Event::RunStarted(started) => {
+                self.began_ms = record.at_ms;
+                self.started(record, started)
+            }
+            Event::DriverAttached(driver) if driver.resumed => {
+                format!("\n{DIM}resumed at {} by process {}{DIM:#}\n", time(record.at_ms), driver.pid)
+            }
+            Event::SandboxReady(ready) => self.sandbox_ready(ready),
+            Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", self.text(&lost.reason)),
+            Event::ModelCompleted(answer) => self.answer(answer),
+            Event::ModelFailed(failed) => {
+                format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, self.text(&failed.message))
+            }
+            Event::ToolRequested(requested) => {
+                self.calls.insert(requested.call_id.clone(), describe(requested));
+                String::new()
+            }
+            Event::ToolCompleted(completed) => self.tool(completed),
+            Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
+            Event::RunFinished(finished) => self.finished(record, finished),
+            Event::Reward(reward) => format!("reward  {} from {}\n", reward.value, safe(&reward.source)),
+            Event::Unknown(fields) => {
+                let kind = fields.get("type").and_then(Value::as_str).unwrap_or("?");
+                format!("{DIM}{} (written by a newer version){DIM:#}\n", safe(kind))
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn started(&self, record: &Record, started: &RunStarted) -> String {
+        let name = started.agent["name"].as_str().unwrap_or("agent");
+        let model = started.agent["model"].as_str().unwrap_or("?");
+        let prompt: Vec<String> = started
+            .input
+            .iter()
+            .filter_map(|item| serde_json::from_value::<Item>(item.clone()).ok())
+            .map(|item| self.text(&item.text()))
+            .collect();
+        format!(
+            "{BOLD}{}{BOLD:#} · {} {DIM}· run {}{DIM:#}\n{}\n",
+            safe(name),
+            one_line(model, 60),
+            record.run,
+            indent(&prompt.join("\n"), "> ")
+        )
+    }
+
+    fn sandbox_ready(&mut self, ready: &SandboxReady) -> String {
+        self.workspace = ready.state["data"]["workspace"].as_str().map(str::to_owned);
+        let level = ready.isolation["level"].as_str().unwrap_or("?");
+        let staged = ready.staged.as_ref().map_or(String::new(), |staged| {
+            format!(" · {} staged", count(staged["files"].as_u64().unwrap_or(0), "file"))
+        });
+        let backend = ready.state["backend"].as_str().unwrap_or("?");
+        let level = if level == "none" { format!("{BAD}no isolation{BAD:#}{DIM}") } else { level.to_owned() };
+        format!("{DIM}sandbox {backend} · {level}{staged} · {}{DIM:#}\n", duration(ready.duration_ms))
+    }
+
+    fn answer(&self, answer: &ModelCompleted) -> String {
+        let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
+        let mut head =
+            format!("\n{BOLD}turn {}{BOLD:#} {DIM}· {}", answer.turn, duration(answer.duration_ms));
+        if usage.total() > 0 {
+            head += &format!(" · {} in", number(usage.input_tokens));
+            if usage.cached_input_tokens > 0 {
+                head += &format!(" ({} cached)", number(usage.cached_input_tokens));
+            }
+            head += &format!(" · {} out", number(usage.output_tokens));
+        }
+        if answer.attempts > 1 {
+            head += &format!(" · {} tries", answer.attempts);
+        }
+        let items = answer.items.iter().filter_map(|item| serde_json::from_value::<Item>(item.clone()).ok());
+        let called = answer
+            .items
+            .iter()
+            .any(|item| matches!(item["type"].as_str(), Some("function_call" | "custom_tool_call")));
+        // The last answer is told where the run ends.
+        let texts: Vec<String> =
+            items.map(|item| item.text()).filter(|text| called && !text.trim().is_empty()).collect();
+        let body =
+            if texts.is_empty() { String::new() } else { indent(&self.text(&texts.join("\n")), "  ") + "\n" };
+        format!("{head}{DIM:#}\n{body}")
+    }
+
+    fn tool(&mut self, completed: &ToolCompleted) -> String {
+        let described = self.calls.remove(&completed.call_id).unwrap_or_default();
+        let output: Option<Item> = serde_json::from_value(completed.output.clone()).ok();
+        let output = match &output {
+            Some(Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. }) => {
+                shown(output)
+            }
+            _ => String::new(),
+        };
+        let (end, good) = ending(completed);
+        let style = if good { GOOD } else { BAD };
+        let folded = self.fold(&output);
+        let body = if folded.is_empty() {
+            String::new()
+        } else {
+            indent(&folded, &format!("  {DIM}│{DIM:#} ")) + "\n"
+        };
+        format!(
+            "  {TOOL}{}{TOOL:#} {}  {style}{end}{style:#} {DIM}· {}{DIM:#}\n{body}",
+            safe(&completed.tool),
+            described,
+            duration(completed.duration_ms)
+        )
+    }
+
+    fn finished(&self, record: &Record, finished: &RunFinished) -> String {
+        let usage: Usage = serde_json::from_value(finished.usage.clone()).unwrap_or_default();
+        let style = if finished.status == "completed" { GOOD } else { BAD };
+        let took = u64::try_from(record.at_ms - self.began_ms).unwrap_or(0);
+        let mut text = format!(
+            "\n{style}{}{style:#} {DIM}· {} · {}",
+            safe(&finished.status),
+            count(finished.turns, "turn"),
+            duration(took)
+        );
+        if usage.total() > 0 {
+            text += &format!(" · {} tokens", number(usage.total()));
+        }
+        text += &format!("{DIM:#}\n");
+        if let Some(error) = &finished.error {
+            text += &format!("{}\n", indent(&self.text(&format!("{}: {}", error.code, error.message)), "  "));
+        }
+        if let Some(output) = &finished.output {
+            text += &format!("{}\n", indent(&self.text(output), "  "));
+        }
+        if let Some(workspace) = &self.workspace {
+            text += &format!("{DIM}workspace {}{DIM:#}\n", safe(workspace));
+        }
+        if finished.status != "completed" {
+            text += &format!("{DIM}go on with: moor resume {}{DIM:#}\n", record.run);
+        }
+        text
+    }
+
+    fn text(&self, text: &str) -> String {
+        safe(text.trim_end())
+    }
+
+    fn fold(&self, output: &str) -> String {
+        let output = safe(output.trim_end());
+        let lines: Vec<&str> = output.lines().collect();
+        if self.full {
+            return output;
+        }
+        let cut = |line: &&str| -> String { line.chars().take(WIDTH).collect() };
+        if lines.len() <= HEAD + TAIL + 1 {
+            return lines.iter().map(cut).collect::<Vec<_>>().join("\n");
+        }
+        let left_out = lines.len() - HEAD - TAIL;
+        let mut kept: Vec<String> = lines[..HEAD].iter().map(cut).collect();
+        kept.push(format!("… {} more …", count(left_out as u64, "line")));
+        kept.extend(lines[lines.len() - TAIL..].iter().map(cut));
+        kept.join("\n")
+    }
+}
+
+/// What a call is asked to do, in a line.
+pub(crate) fn describe(requested: &ToolRequested) -> String {
+    let arguments: Value = serde_json::from_str(&requested.arguments).unwrap_or_default();
+    let text = match requested.tool.as_str() {
+        "exec_command" => arguments["cmd"].as_str().unwrap_or_default().to_owned(),
+        "write_stdin" => format!(
+            "{} {}",
+            arguments["session_id"],
+            arguments["chars"].as_str().map(|chars| format!("{chars:?}")).unwrap_or_default()
+        ),
+        "view_image" => arguments["path"].as_str().unwrap_or_default().to_owned(),
+        "apply_patch" => {
+            let files = requested.prepared["files"].as_array().cloned().unwrap_or_default();
+            let names: Vec<&str> = files.iter().filter_map(|file| file["path"].as_str()).collect();
+            names.join(" ")
+        }
+        _ => requested.arguments.clone(),
+    };
+    one_line(&text, 100)
+}
+
+/// How a call ended, and whether that is well.
+fn ending(completed: &ToolCompleted) -> (String, bool) {
+    if completed.status != "completed" {
+        return (completed.status.replace('_', " "), false);
+    }
+    let outcome = &completed.details["outcome"];
+    match outcome["type"].as_str() {
+        Some("exited") => match outcome["code"].as_i64() {
+            Some(0) => ("exited 0".into(), true),
+            code => (format!("exited {}", code.unwrap_or(-1)), false),
+        },
+        Some("signalled") => (format!("killed by signal {}", outcome["signal"]), false),
+        Some(other) => (other.replace('_', " "), false),
+        None if completed.details["session_id"].is_u64() => ("runs on".into(), true),
+        None => ("done".into(), true),
+    }
+}
+
+/// The output as people want it: without the header that `exec_command` gives the model.
+fn shown(output: &FunctionOutput) -> String {
+    match output {
+        FunctionOutput::Text(text) if text.starts_with("Chunk ID: ") => {
+            text.split_once("\nOutput:\n").map_or("", |(_, output)| output).to_owned()
+        }
+        FunctionOutput::Text(text) => text.clone(),
+        FunctionOutput::Parts(parts) => {
+            let images =
+                parts.iter().filter(|part| matches!(part, mooring_model::Content::InputImage { .. }));
+            let images = count(images.count() as u64, "image");
+            [output.text(), images].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+fn indent(text: &str, with: &str) -> String {
+    text.lines().map(|line| format!("{with}{line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,10 @@
+//! The program as a whole: what a user types, what they see, what is left when it is killed.
+
+mod bad_input;
+mod cancel;
+mod example;
+mod kill;
+mod manifest;
+mod moor;
+mod ordinary_user;
+mod terminal;

@@ -1,0 +1,71 @@
+//! `moor manifest`.
+
+use crate::moor::{Moor, repository};
+
+#[test]
+fn check_says_what_is_wrong_where() {
+    let moor = Moor::new();
+    moor.write("good.yaml", "entries:\n  a.txt: {type: file, content: hello}\n");
+    moor.write(
+        "bad.json",
+        "{\"entries\": {\"d\": {\"type\": \"dir\", \"children\": {\"../x\": {\"type\": \"file\"}}}}}",
+    );
+    let good = moor.run(&["manifest", "check", "good.yaml"]);
+    assert_eq!(good.code, Some(0), "{}", good.err);
+    assert!(good.out.starts_with("good.yaml: valid · "), "{}", good.out);
+    let both = moor.run(&["manifest", "check", "good.yaml", "bad.json"]);
+    assert_eq!(both.code, Some(2));
+    assert!(both.out.starts_with("good.yaml: valid"), "{}", both.out);
+    insta::assert_snapshot!(both.err, @"");
+}
+
+#[test]
+fn apply_stages_into_a_directory_and_overwrites_nothing() {
+    let moor = Moor::new();
+    moor.write("src/deep/b.txt", "b");
+    moor.write(
+        "m.yaml",
+        "entries:\n  a.txt: {type: file, content: hello, permissions: {owner: 6, group: 4, other: 0}}\n  \
+         d: {type: local_dir, src: src}\n",
+    );
+    let applied = moor.run(&["manifest", "apply", "m.yaml", "--root", "out"]);
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    assert_eq!(fs_err::read_to_string(moor.path("out/d/deep/b.txt")).unwrap(), "b");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs_err::metadata(moor.path("out/a.txt")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o640);
+
+    fs_err::write(moor.path("out/a.txt"), "mine").unwrap();
+    let again = moor.run(&["manifest", "apply", "m.yaml", "--root", "out"]);
+    assert_eq!(again.code, Some(2));
+    assert_eq!(fs_err::read_to_string(moor.path("out/a.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn the_schema_is_json() {
+    let moor = Moor::new();
+    let schema: serde_json::Value = serde_json::from_str(&moor.run(&["manifest", "schema"]).out).unwrap();
+    assert!(schema["properties"]["entries"].is_object());
+}
+
+#[test]
+fn the_examples_manifest_is_valid() {
+    let moor = Moor::new();
+    let file = repository().join("examples/fix-the-bug/manifest.yaml");
+    assert_eq!(moor.run(&["manifest", "check", file.to_str().unwrap()]).code, Some(0));
+}
+
+#[test]
+fn doctor_says_what_is_here_and_what_is_missing() {
+    let moor = Moor::new();
+    let mut command = moor.command(&["doctor"]);
+    let ran: crate::moor::Ran = command.env("ANTHROPIC_API_KEY", "sk-do-not-leak").output().unwrap().into();
+    assert_eq!(ran.code, Some(0), "{}", ran.out);
+    for expected in
+        ["user namespace", "key from ANTHROPIC_API_KEY", "set OPENAI_API_KEY to use it", "journal.db"]
+    {
+        assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
+    }
+    assert!(!ran.out.contains("sk-do-not-leak"));
+}

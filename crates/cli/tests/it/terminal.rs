@@ -1,0 +1,47 @@
+//! What people see on a terminal.
+
+use std::process::Command;
+
+use crate::moor::{Moor, exec, repository, say};
+
+/// Runs `moor` in a terminal and gives what it wrote there.
+fn on_terminal(moor: &Moor, args: &str) -> String {
+    let line = format!("{} {args}", env!("CARGO_BIN_EXE_moor"));
+    let output = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(moor.dir.path())
+        .env("MOOR_HOME", moor.home())
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn people_get_the_story_live() {
+    let moor = Moor::new();
+    let agent = repository().join("examples/fix-the-bug/agent.toml");
+    let seen = on_terminal(&moor, &format!("run --agent {} 'Make the tests pass.'", agent.display()));
+    for expected in
+        ["turn 1", "exec_command", "exited 1", "apply_patch", "project/ledger.py", "completed", "5 turns"]
+    {
+        assert!(seen.contains(expected), "{expected}: {seen}");
+    }
+    assert!(!seen.contains("\"type\":"), "no JSON for people: {seen}");
+}
+
+#[test]
+fn output_cannot_take_over_the_terminal() {
+    let moor = Moor::new();
+    let script = [
+        exec(0, &["printf '\\033]0;owned\\007\\033[2Jplain\\033[31m\\n'"]),
+        say("an \u{1b}]52;c;aGk=\u{7}answer"),
+    ];
+    moor.write("s.jsonl", &script.concat());
+    let seen = on_terminal(&moor, "run --model script:s.jsonl hello");
+    assert!(seen.contains("plain") && seen.contains("answer"), "{seen}");
+    for sequence in ["\u{1b}]0;", "\u{1b}[2J", "\u{1b}]52", "\u{7}"] {
+        assert!(!seen.contains(sequence), "{sequence:?}: {seen:?}");
+    }
+}

@@ -1,0 +1,283 @@
+//! The driver: performs what the machine says is due, and appends what happened.
+//!
+//! Events gather in an outbox and are appended together, so that a turn costs two appends and one sync. The rule
+//! that makes this safe: nothing is performed while the outbox holds an event. Intents of tool calls are synced to
+//! the disk, since what follows them cannot be taken back; everything else must only outlive the process.
+
+mod ask;
+mod call;
+mod stage;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_capability::Tool;
+use mooring_journal::event::{CancelRequested, DriverAttached, RunStarted};
+use mooring_journal::{
+    Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
+};
+use mooring_model::ToolSpec;
+use mooring_sandbox::{Plan, SandboxSession};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::run::{Finished, Host, NewRun};
+use crate::{HarnessError, Live, Next, State, Status};
+
+/// How often a driver looks whether another process left word.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How many events are read at a time.
+const PAGE: usize = 4096;
+
+/// Starts a run and drives it to its end.
+///
+/// # Errors
+/// [`HarnessError::Refused`] before anything is recorded, where the manifest or the workspace cannot be staged on
+/// this sandbox; [`HarnessError::Journal`] where the run must stop because it cannot be recorded.
+pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
+    if let Some(client) = &host.sandbox {
+        let plan = Plan::new(&new.manifest, &new.manifest_base, &client.support(), client.backend_id())?;
+        if let Some(workspace) = &new.workspace {
+            stage::refuse_conflicts(&plan, workspace)?;
+        }
+    }
+    let owner = format!("process {}", host.pid);
+    let claim = host.journal.create(&new.id, (host.now_ms)(), &owner).await?;
+    let specs: Vec<ToolSpec> = host.tools.iter().map(|tool| tool.spec()).collect();
+    let started = RunStarted {
+        runtime: host.runtime.clone(),
+        agent: json(&new.agent),
+        input: new.input.iter().map(json).collect(),
+        manifest: new.manifest.to_value(),
+        manifest_digest: new.manifest.digest(),
+        manifest_base: Some(new.manifest_base.to_string_lossy().into_owned()),
+        sandbox: match &host.sandbox {
+            None => Value::Null,
+            Some(client) => json!({
+                "backend": client.backend_id(),
+                "session_id": new.session_id,
+                "workspace": new.workspace,
+                "options": new.sandbox,
+            }),
+        },
+        limits: json(&new.limits),
+        instructions: new.instructions,
+        tools: specs.iter().map(json).collect(),
+        parent: new.parent,
+        labels: new.labels,
+    };
+    let state =
+        State::begin(&started, 1).map_err(|source| HarnessError::Fold { run: new.id.clone(), source })?;
+    let mut driver = Driver::new(host, new.id, claim, state, specs);
+    driver.outbox.push(Stamped { at_ms: (host.now_ms)(), event: Event::RunStarted(Box::new(started)) });
+    driver.push(Event::DriverAttached(DriverAttached {
+        pid: host.pid,
+        runtime: host.runtime.clone(),
+        resumed: false,
+    }))?;
+    driver.drive().await
+}
+
+/// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
+///
+/// # Errors
+/// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
+pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
+    let owner = format!("process {}", host.pid);
+    let claim = host.journal.claim(run, &owner).await?;
+    let fold = |source| HarnessError::Fold { run: run.clone(), source };
+    let mut state: Option<State> = None;
+    let mut after = 0;
+    loop {
+        let records = host.journal.read(run, after, PAGE).await?;
+        let Some(last) = records.last() else { break };
+        after = last.seq;
+        match &mut state {
+            None => state = State::fold(&records).map_err(fold)?,
+            Some(state) => {
+                for record in &records {
+                    state.apply(&record.event).map_err(fold)?;
+                }
+            }
+        }
+    }
+    let Some(state) = state else { return Err(HarnessError::Empty { run: run.clone() }) };
+    if state.status == Status::Completed {
+        return Err(HarnessError::Completed { run: run.clone() });
+    }
+    // The tools are those that the run began with: a conversation must not change under the model.
+    let specs: Vec<ToolSpec> =
+        state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
+    let mut driver = Driver::new(host, run.clone(), claim, state, specs);
+    driver.push(Event::DriverAttached(DriverAttached {
+        pid: host.pid,
+        runtime: host.runtime.clone(),
+        resumed: true,
+    }))?;
+    driver.drive().await
+}
+
+/// One driver of one run.
+struct Driver<'h> {
+    host: &'h Host,
+    run: RunId,
+    claim: Claim,
+    state: State,
+    specs: Vec<ToolSpec>,
+    /// The tools on offer, by name.
+    tools: HashMap<String, Arc<dyn Tool>>,
+    session: Option<Arc<dyn SandboxSession>>,
+    /// What the user asked, in a line.
+    headline: String,
+    /// Happened, folded, and not yet appended.
+    outbox: Vec<Stamped>,
+    cancel: CancellationToken,
+}
+
+impl<'h> Driver<'h> {
+    fn new(host: &'h Host, run: RunId, claim: Claim, state: State, specs: Vec<ToolSpec>) -> Self {
+        let cancel = host.cancel.child_token();
+        let offered = |name: &str| specs.iter().any(|spec| spec.name == name);
+        let named = host.tools.iter().map(|tool| (tool.spec().name, Arc::clone(tool)));
+        let tools = named.filter(|(name, _)| offered(name)).collect();
+        let headline = headline(&state);
+        Self { host, run, claim, state, specs, tools, session: None, headline, outbox: Vec::new(), cancel }
+    }
+
+    async fn drive(&mut self) -> Result<Finished, HarnessError> {
+        let watch = watch_signals(Arc::clone(&self.host.journal), self.run.clone(), self.cancel.clone());
+        let result = self.steps().await;
+        drop(watch);
+        if let Some(session) = self.session.take()
+            && let Err(error) = session.stop().await
+        {
+            // The run is over and recorded; a sandbox that does not stop dies with this process.
+            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        }
+        result
+    }
+
+    async fn steps(&mut self) -> Result<Finished, HarnessError> {
+        loop {
+            if self.cancel.is_cancelled() && !self.state.cancelling && self.state.status == Status::Running {
+                self.push(Event::CancelRequested(CancelRequested { by: "user".into() }))?;
+            }
+            match self.state.next() {
+                Next::Sandbox => self.start_sandbox().await?,
+                Next::Model => self.ask_model().await?,
+                Next::Tools => self.call_tools().await?,
+                Next::Abandon => self.abandon_calls().await?,
+                Next::Finish(finished) => {
+                    self.push(Event::RunFinished(*finished))?;
+                    self.flush(Durability::Power).await?;
+                }
+                Next::Done => return Ok(self.finished()),
+            }
+        }
+    }
+
+    fn finished(&self) -> Finished {
+        let end = self.state.finished.clone().unwrap_or_default();
+        Finished {
+            run: self.run.clone(),
+            status: self.state.status,
+            output: end.output,
+            error: end.error,
+            usage: self.state.usage,
+            turns: self.state.turns,
+        }
+    }
+
+    fn now(&self) -> i64 {
+        (self.host.now_ms)()
+    }
+
+    /// Folds an event, to be appended with the next flush.
+    fn push(&mut self, event: Event) -> Result<(), HarnessError> {
+        self.state.apply(&event).map_err(|source| HarnessError::Fold { run: self.run.clone(), source })?;
+        self.outbox.push(Stamped { at_ms: self.now(), event });
+        Ok(())
+    }
+
+    /// Appends what is in the outbox.
+    async fn flush(&mut self, durability: Durability) -> Result<(), JournalError> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let events = std::mem::take(&mut self.outbox);
+        let after = self.claim.last_seq;
+        let append = Append {
+            run: self.run.clone(),
+            epoch: self.claim.epoch,
+            after,
+            summary: events.iter().any(|stamped| changes_summary(&stamped.event)).then(|| self.summary()),
+            events: events.clone(),
+            durability,
+        };
+        self.claim.last_seq = self.host.journal.append(append).await?;
+        for (seq, stamped) in (after + 1..).zip(events) {
+            self.host.observer.recorded(&Record {
+                run: self.run.clone(),
+                seq,
+                epoch: self.claim.epoch,
+                at_ms: stamped.at_ms,
+                v: SCHEMA_VERSION,
+                event: stamped.event,
+            });
+        }
+        Ok(())
+    }
+
+    /// What listings show.
+    fn summary(&self) -> Value {
+        json!({
+            "status": self.state.status.as_str(),
+            "agent": self.state.agent.name,
+            "model": self.state.agent.model,
+            "turns": self.state.turns,
+            "usage": self.state.usage,
+            "input": self.headline,
+        })
+    }
+}
+
+/// Cancels the run when another process asks for it.
+fn watch_signals(journal: Arc<dyn Journal>, run: RunId, cancel: CancellationToken) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SIGNAL_INTERVAL).await;
+            // A journal that cannot be read fails the driver's own appends soon enough.
+            let words = journal.signals(&run).await.unwrap_or_default();
+            if words.iter().any(|word| word == "cancel") {
+                cancel.cancel();
+                return;
+            }
+        }
+    }))
+}
+
+/// The first line of what the user asked, cut to what a listing can show.
+fn headline(state: &State) -> String {
+    let text = state.items.first().map(mooring_model::Item::text).unwrap_or_default();
+    text.lines().next().unwrap_or_default().chars().take(120).collect()
+}
+
+fn changes_summary(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::RunStarted(_) | Event::DriverAttached(_) | Event::ModelCompleted(_) | Event::RunFinished(_)
+    )
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Value {
+    // Only maps with keys that are no strings cannot be written as JSON; there are none here.
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// Zero where the clock went back.
+fn elapsed_ms(since: i64, now: i64) -> u64 {
+    u64::try_from(now - since).unwrap_or(0)
+}

@@ -1,0 +1,267 @@
+//! Calling tools: intents first, then all at once, each outcome recorded as it comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use mooring_capability::{Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
+use mooring_journal::event::{SandboxLost, ToolCompleted, ToolRequested};
+use mooring_journal::{Durability, Event};
+use mooring_model::{FunctionOutput, Item};
+use mooring_sandbox::NoSandbox;
+use serde_json::{Map, Value};
+
+use super::{Driver, elapsed_ms, json};
+use crate::{Call, CallStatus, HarnessError, Live};
+
+/// What the model is told of a call that a crash left in doubt.
+const OUTCOME_UNKNOWN: &str = "outcome_unknown: the runtime was interrupted while this call was running. \
+    It is not known whether it took effect, in whole or in part, and it was not repeated. \
+    Look at the state of the workspace before you do anything that depends on it.";
+
+/// A call whose intent is recorded.
+struct Ready {
+    call: Call,
+    tool: Arc<dyn Tool>,
+    input: ToolInput,
+    prepared: Value,
+    in_doubt: bool,
+}
+
+/// What came of a call.
+struct Outcome {
+    call: Call,
+    result: Option<ToolResult>,
+    duration_ms: u64,
+}
+
+impl Driver<'_> {
+    pub(super) async fn call_tools(&mut self) -> Result<(), HarnessError> {
+        let ready = self.record_intents().await?;
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let limit = Arc::new(tokio::sync::Semaphore::new(self.state.limits.max_parallel_tools.max(1)));
+        let mut running: FuturesUnordered<_> =
+            ready.into_iter().map(|ready| self.perform(ready, Arc::clone(&limit))).collect();
+        let mut lost = None;
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => break,
+                outcome = running.next() => outcome,
+            };
+            let Some(Outcome { call, result, duration_ms }) = outcome else { break };
+            if let Some(result) = &result
+                && result.session_lost
+            {
+                lost = Some(result.output.text());
+            }
+            let event = match result {
+                Some(result) => completed(self.state.turns, &call, &result, duration_ms),
+                None => unknown(self.state.turns, &call),
+            };
+            self.push(event)?;
+            if !running.is_empty() {
+                // The last outcome waits for the next request of the model; the others are recorded now, since
+                // their siblings may take long.
+                self.flush(Durability::Process).await?;
+            }
+        }
+        drop(running);
+        if let Some(reason) = lost {
+            self.session = None;
+            let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+            self.push(Event::SandboxLost(SandboxLost { session_id, reason }))?;
+        }
+        Ok(())
+    }
+
+    /// The run is being cancelled: what its calls started is ended, and each is answered, so that the conversation
+    /// stays whole.
+    pub(super) async fn abandon_calls(&mut self) -> Result<(), HarnessError> {
+        if let Some(session) = &self.session {
+            // A sandbox that does not stop dies with this process; the run is cancelled all the same.
+            session.stop().await.ok();
+        }
+        let open: Vec<Call> = self.state.open_calls().cloned().collect();
+        for call in open {
+            let began = call.status != CallStatus::New;
+            let text = if began {
+                "cancelled: the run was cancelled while this call was running; it may have taken effect in part."
+            } else {
+                "cancelled: the run was cancelled before this call began."
+            };
+            self.push(answer(self.state.turns, &call, "cancelled", "runtime", text))?;
+        }
+        Ok(())
+    }
+
+    /// Records the intents of new calls, answers those that cannot be called, and gives those that can.
+    async fn record_intents(&mut self) -> Result<Vec<Ready>, HarnessError> {
+        let turn = self.state.turns;
+        let calls: Vec<Call> = self.state.open_calls().cloned().collect();
+        let mut ready = Vec::with_capacity(calls.len());
+        let mut durability = Durability::Process;
+        for call in calls {
+            let (tool, input) = match self.resolve(&call) {
+                Ok(resolved) => resolved,
+                Err(reason) => {
+                    self.push(answer(turn, &call, "failed", "runtime", &reason))?;
+                    continue;
+                }
+            };
+            if let CallStatus::InDoubt { prepared } = &call.status {
+                let prepared = prepared.clone();
+                ready.push(Ready { call, tool, input, prepared, in_doubt: true });
+                continue;
+            }
+            let context = self.context(&call);
+            let prepared = match tool.prepare(&context, &input).await {
+                Ok(prepared) => prepared,
+                Err(result) => {
+                    self.push(completed(turn, &call, &result, 0))?;
+                    continue;
+                }
+            };
+            if tool.effect() != Effect::Pure {
+                durability = Durability::Power;
+            }
+            self.push(Event::ToolRequested(ToolRequested {
+                turn,
+                call_id: call.call_id.clone(),
+                tool: call.tool.clone(),
+                arguments: call.input.clone(),
+                effect: json(&tool.effect()).as_str().unwrap_or_default().to_owned(),
+                key: context.key,
+                prepared: prepared.clone(),
+            }))?;
+            ready.push(Ready { call, tool, input, prepared, in_doubt: false });
+        }
+        if !ready.is_empty() {
+            self.flush(durability).await?;
+        }
+        Ok(ready)
+    }
+
+    /// The tool and its input, or what to tell the model.
+    fn resolve(&self, call: &Call) -> Result<(Arc<dyn Tool>, ToolInput), String> {
+        let Some(tool) = self.tools.get(&call.tool) else {
+            let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+            return Err(format!(
+                "There is no tool named '{}'. The tools are: {}.",
+                call.tool,
+                names.join(", ")
+            ));
+        };
+        if call.custom {
+            return Ok((Arc::clone(tool), ToolInput::Text(call.input.clone())));
+        }
+        let text = if call.input.trim().is_empty() { "{}" } else { &call.input };
+        match serde_json::from_str(text) {
+            Ok(arguments @ Value::Object(_)) => Ok((Arc::clone(tool), ToolInput::Json(arguments))),
+            Ok(_) => {
+                Err(format!("The arguments of {} must be a JSON object. Call it again with one.", call.tool))
+            }
+            Err(error) => Err(format!(
+                "The arguments of {} are not valid JSON ({error}). Call it again with valid arguments.",
+                call.tool
+            )),
+        }
+    }
+
+    fn context(&self, call: &Call) -> ToolContext {
+        let observer = Arc::clone(&self.host.observer);
+        let call_id = call.call_id.clone();
+        ToolContext {
+            session: self.session.clone().unwrap_or_else(|| Arc::new(NoSandbox)),
+            key: format!("{}:{}:{}", self.run, self.state.turns, call.call_id),
+            progress: Arc::new(move |text: &str| {
+                observer.live(Live::ToolOutput { call_id: call_id.clone(), text: text.to_owned() });
+            }),
+        }
+    }
+
+    /// Performs one call. The future owns what it works with, so that outcomes can be recorded meanwhile.
+    fn perform(
+        &self,
+        ready: Ready,
+        limit: Arc<tokio::sync::Semaphore>,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let context = self.context(&ready.call);
+        let now = Arc::clone(&self.host.now_ms);
+        let seconds = self.state.limits.tool_timeout_s;
+        async move {
+            // The semaphore is never closed.
+            let _permit = limit.acquire().await;
+            let began = now();
+            let Ready { call, tool, input, prepared, in_doubt } = ready;
+            let answer = async {
+                match (in_doubt, tool.effect()) {
+                    (false, _) | (true, Effect::Pure | Effect::Idempotent) => {
+                        Some(tool.call(&context, &input, &prepared).await)
+                    }
+                    (true, Effect::AtMostOnce | Effect::Compensatable) => {
+                        match tool.reconcile(&context, &input, &prepared).await {
+                            Reconciled::Done(result) => Some(result),
+                            Reconciled::NotStarted => Some(tool.call(&context, &input, &prepared).await),
+                            Reconciled::Unknown => None,
+                        }
+                    }
+                }
+            };
+            let result = match tokio::time::timeout(Duration::from_secs(seconds), answer).await {
+                Ok(result) => result,
+                Err(_) => Some(ToolResult::failed(format!(
+                    "{} did not answer within {seconds} s. It may have taken effect in part: look before you repeat it.",
+                    call.tool
+                ))),
+            };
+            Outcome { call, result, duration_ms: elapsed_ms(began, now()) }
+        }
+    }
+}
+
+fn completed(turn: u64, call: &Call, result: &ToolResult, duration_ms: u64) -> Event {
+    let status = match result.status {
+        ToolStatus::Completed => "completed",
+        ToolStatus::Failed => "failed",
+    };
+    Event::ToolCompleted(Box::new(ToolCompleted {
+        turn,
+        call_id: call.call_id.clone(),
+        tool: call.tool.clone(),
+        status: status.into(),
+        output: json(&output_item(call, result.output.clone())),
+        details: result.details.clone(),
+        provenance: "sandbox".into(),
+        duration_ms,
+    }))
+}
+
+fn unknown(turn: u64, call: &Call) -> Event {
+    answer(turn, call, "outcome_unknown", "runtime", OUTCOME_UNKNOWN)
+}
+
+fn answer(turn: u64, call: &Call, status: &str, provenance: &str, text: &str) -> Event {
+    Event::ToolCompleted(Box::new(ToolCompleted {
+        turn,
+        call_id: call.call_id.clone(),
+        tool: call.tool.clone(),
+        status: status.into(),
+        output: json(&output_item(call, FunctionOutput::Text(text.into()))),
+        details: Value::Null,
+        provenance: provenance.into(),
+        duration_ms: 0,
+    }))
+}
+
+fn output_item(call: &Call, output: FunctionOutput) -> Item {
+    let call_id = call.call_id.clone();
+    if call.custom {
+        Item::CustomToolCallOutput { call_id, output, extra: Map::new() }
+    } else {
+        Item::FunctionCallOutput { call_id, output, extra: Map::new() }
+    }
+}

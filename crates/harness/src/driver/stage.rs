@@ -1,0 +1,98 @@
+//! Starting the sandbox and staging the workspace.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mooring_journal::event::{SandboxLost, SandboxReady, SandboxRequested};
+use mooring_journal::{Durability, Event};
+use mooring_manifest::Manifest;
+use mooring_sandbox::{
+    CreateRequest, Plan, SandboxClient, SandboxError, SandboxSession, SessionState, materialise,
+};
+use serde_json::Value;
+
+use super::{Driver, elapsed_ms, json};
+use crate::HarnessError;
+
+impl Driver<'_> {
+    pub(super) async fn start_sandbox(&mut self) -> Result<(), HarnessError> {
+        let Some(client) = self.host.sandbox.clone() else {
+            return Err(HarnessError::Missing { run: self.run.clone(), what: "a sandbox".into() });
+        };
+        let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+        self.push(Event::SandboxRequested(SandboxRequested {
+            session_id: session_id.clone(),
+            backend: client.backend_id().into(),
+            staged: self.state.sandbox.session.is_some(),
+        }))?;
+        self.flush(Durability::Power).await?;
+
+        let began = self.now();
+        let starting = self.bring_up(client.as_ref(), &session_id);
+        let brought_up = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Ok(()),
+            brought_up = starting => brought_up,
+        };
+        match brought_up {
+            Ok((session, staged)) => {
+                let ready = SandboxReady {
+                    session_id,
+                    state: json(&session.state()),
+                    isolation: session.isolation().as_ref().map(json).unwrap_or_default(),
+                    staged,
+                    duration_ms: elapsed_ms(began, self.now()),
+                };
+                self.session = Some(session);
+                self.push(Event::SandboxReady(ready))
+            }
+            Err(error) => {
+                self.push(Event::SandboxLost(SandboxLost { session_id, reason: error.to_string() }))
+            }
+        }
+    }
+
+    /// The session, running and staged; and what was staged now.
+    async fn bring_up(
+        &self,
+        client: &dyn SandboxClient,
+        session_id: &str,
+    ) -> Result<(Arc<dyn SandboxSession>, Option<Value>), SandboxError> {
+        if let Some(state) = &self.state.sandbox.session {
+            let state: SessionState =
+                serde_json::from_value(state.clone()).map_err(|error| SandboxError::Gone {
+                    session: session_id.into(),
+                    reason: format!("its recorded state cannot be read: {error}"),
+                })?;
+            let session = client.resume(state).await?;
+            session.start().await?;
+            return Ok((session, None));
+        }
+        let started = &self.state.started;
+        let manifest = Manifest::from_value(&started.manifest)
+            .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
+        let base = started.manifest_base.clone().unwrap_or_default();
+        let plan = Plan::new(&manifest, Path::new(&base), &client.support(), client.backend_id())?;
+        let workspace = started.sandbox["workspace"].as_str().map(Into::into);
+        let request = CreateRequest { session_id: session_id.into(), manifest, workspace };
+        let session = client.create(request).await?;
+        session.start().await?;
+        let staged = materialise(&plan, session.as_ref()).await?;
+        Ok((session, Some(json(&staged))))
+    }
+}
+
+/// A directory that the caller named is theirs: nothing in it is overwritten.
+pub(super) fn refuse_conflicts(plan: &Plan, workspace: &Path) -> Result<(), SandboxError> {
+    for target in plan.targets() {
+        if workspace.join(target).symlink_metadata().is_ok() {
+            return Err(SandboxError::AlreadyExists {
+                path: format!(
+                    "{} (the manifest's entry '{target}' would overwrite it: name another directory, or move it away)",
+                    workspace.join(target).display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}

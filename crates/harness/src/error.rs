@@ -1,0 +1,48 @@
+//! Why a run could not be driven. A run that fails by itself is no such error: see [`crate::Finished`].
+
+use mooring_journal::{JournalError, RunId};
+use mooring_sandbox::SandboxError;
+
+use crate::FoldError;
+
+/// The driver could not begin, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HarnessError {
+    /// The run was refused before anything started.
+    #[error("the run was not started: {0}")]
+    Refused(#[from] SandboxError),
+    /// The journal failed. What it holds is whole, and the run can be resumed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The run's events do not fit together.
+    #[error("run {run} cannot be resumed: {source}")]
+    Fold {
+        /// The run.
+        run: RunId,
+        /// What is wrong.
+        source: FoldError,
+    },
+    /// The run has no events: its driver died before it recorded how the run begins. Nothing had been done.
+    #[error(
+        "run {run} has not begun: its driver died before the first event. Nothing had been done: start it again"
+    )]
+    Empty {
+        /// The run.
+        run: RunId,
+    },
+    /// The run ended with an answer.
+    #[error("run {run} has completed: there is nothing to resume. `moor show {run}` tells what it did")]
+    Completed {
+        /// The run.
+        run: RunId,
+    },
+    /// The run needs something that this host does not offer.
+    #[error("run {run} needs {what}, which was not given to its driver")]
+    Missing {
+        /// The run.
+        run: RunId,
+        /// What is missing.
+        what: String,
+    },
+}

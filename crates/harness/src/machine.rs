@@ -1,0 +1,433 @@
+//! The agent loop as a state machine without I/O, clock or randomness.
+//!
+//! `apply` folds an event into the state; `next` says what is due. Both are plain functions of their input, so a
+//! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
+//! nothing looks at more than the current turn.
+
+use mooring_journal::event::{RunError, RunFinished, RunStarted};
+use mooring_journal::{Event, Record};
+use mooring_model::{Item, StopReason, Usage};
+use serde_json::Value;
+
+use crate::run::{AgentSpec, Limits};
+
+/// Where a run stands, for people and listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It goes on, if a driver holds it.
+    Running,
+    /// It ended with an answer.
+    Completed,
+    /// It ended with an error. It can be resumed once the cause is gone.
+    Failed,
+    /// It was cancelled. It can be resumed.
+    Cancelled,
+}
+
+impl Status {
+    /// The word in events and listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How far a tool call of the current turn has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallStatus {
+    /// The model asked for it; nothing has been done.
+    New,
+    /// Its intent is recorded by this driver.
+    Requested {
+        /// What the tool had found out beforehand.
+        prepared: Value,
+    },
+    /// Its intent was recorded by a driver that is gone: nobody knows whether it began.
+    InDoubt {
+        /// What the tool had found out beforehand.
+        prepared: Value,
+    },
+    /// It is over; this is the item that the model gets.
+    Done(Box<Item>),
+}
+
+/// A tool call of the current turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The model's id of it.
+    pub call_id: String,
+    /// The tool.
+    pub tool: String,
+    /// What the model wrote as its input.
+    pub input: String,
+    /// Whether the input is free text (a custom tool) instead of JSON.
+    pub custom: bool,
+    /// How far it has come.
+    pub status: CallStatus,
+}
+
+/// What is known of the run's sandbox.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SandboxState {
+    /// Whether the run needs one.
+    pub needed: bool,
+    /// Whether this driver has it running.
+    pub running: bool,
+    /// Whether its making has been recorded and not its outcome.
+    pub requested: bool,
+    /// What finds the session again, once the workspace has been staged.
+    pub session: Option<Value>,
+    /// Why it could not be started.
+    pub failure: Option<String>,
+}
+
+/// What is due.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Start the sandbox.
+    Sandbox,
+    /// Ask the model.
+    Model,
+    /// Call the tools of [`State::calls`] that are not done.
+    Tools,
+    /// Give up the calls that are not done: the run is being cancelled.
+    Abandon,
+    /// Record this and stop.
+    Finish(Box<RunFinished>),
+    /// Nothing: the run is over.
+    Done,
+}
+
+/// A run's events do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// A newer version wrote it.
+    #[error(
+        "event {seq} is of a type that this version does not know: '{kind}'. Use the version that wrote it, or a newer one"
+    )]
+    Unknown {
+        /// Its place.
+        seq: u64,
+        /// Its type.
+        kind: String,
+    },
+    /// An event where it cannot be.
+    #[error("event {seq} ({kind}) does not fit what came before: {reason}")]
+    Misplaced {
+        /// Its place.
+        seq: u64,
+        /// Its type.
+        kind: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A run, folded from its events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// How the run began.
+    pub started: Box<RunStarted>,
+    /// The agent.
+    pub agent: AgentSpec,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The conversation: input, answers, tool outputs, in order.
+    pub items: Vec<Item>,
+    /// The tool calls of the current turn.
+    pub calls: Vec<Call>,
+    /// Turns taken: answers of the model.
+    pub turns: u64,
+    /// Tokens used.
+    pub usage: Usage,
+    /// The sandbox.
+    pub sandbox: SandboxState,
+    /// Where the run stands.
+    pub status: Status,
+    /// Whether somebody asked to cancel it.
+    pub cancelling: bool,
+    /// How many events were folded.
+    pub last_seq: u64,
+    /// How it ended, while it is over.
+    pub finished: Option<RunFinished>,
+    last_answer: Option<Answer>,
+    model_failure: Option<RunError>,
+}
+
+/// What the machine remembers of the model's last answer.
+#[derive(Debug, Clone, PartialEq)]
+struct Answer {
+    text: String,
+    stop_reason: StopReason,
+    /// Whether it called tools: then it is not the last.
+    called: bool,
+}
+
+impl State {
+    /// Folds a whole run. `Ok(None)` for a run without events: it was made and its driver died at once.
+    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Option<Self>, FoldError> {
+        let mut state: Option<Self> = None;
+        for record in records {
+            match (&mut state, &record.event) {
+                (None, Event::RunStarted(started)) => state = Some(Self::begin(started, record.seq)?),
+                (None, event) => return Err(misplaced(record.seq, event, "a run begins with run_started")),
+                (Some(state), event) => state.apply(event)?,
+            }
+        }
+        Ok(state)
+    }
+
+    /// The state after a run's first event.
+    pub fn begin(started: &RunStarted, seq: u64) -> Result<Self, FoldError> {
+        let bad = |reason: String| FoldError::Misplaced { seq, kind: "run_started".into(), reason };
+        let agent: AgentSpec = serde_json::from_value(started.agent.clone())
+            .map_err(|error| bad(format!("its agent cannot be read: {error}")))?;
+        let limits: Limits = match &started.limits {
+            Value::Null => Limits::default(),
+            limits => serde_json::from_value(limits.clone())
+                .map_err(|error| bad(format!("its limits cannot be read: {error}")))?,
+        };
+        Ok(Self {
+            items: parse_items(&started.input)
+                .map_err(|error| bad(format!("its input cannot be read: {error}")))?,
+            sandbox: SandboxState { needed: !started.sandbox.is_null(), ..SandboxState::default() },
+            started: Box::new(started.clone()),
+            agent,
+            limits,
+            calls: Vec::new(),
+            turns: 0,
+            usage: Usage::default(),
+            status: Status::Running,
+            cancelling: false,
+            last_seq: seq,
+            finished: None,
+            last_answer: None,
+            model_failure: None,
+        })
+    }
+
+    /// Folds one event.
+    pub fn apply(&mut self, event: &Event) -> Result<(), FoldError> {
+        self.last_seq += 1;
+        let seq = self.last_seq;
+        match event {
+            Event::RunStarted(_) => return Err(misplaced(seq, event, "the run has begun already")),
+            Event::DriverAttached(_) => self.attach(),
+            Event::SandboxRequested(_) => {
+                self.sandbox.requested = true;
+                self.sandbox.failure = None;
+            }
+            Event::SandboxReady(ready) => {
+                self.sandbox.running = true;
+                self.sandbox.requested = false;
+                self.sandbox.session = Some(ready.state.clone());
+            }
+            Event::SandboxLost(lost) => {
+                if !self.sandbox.running {
+                    self.sandbox.failure = Some(lost.reason.clone());
+                }
+                self.sandbox.running = false;
+            }
+            Event::ModelRequested(_) => self.model_failure = None,
+            Event::ModelCompleted(answer) => {
+                if !self.calls.is_empty() {
+                    return Err(misplaced(seq, event, "tool calls of the turn before are open"));
+                }
+                let items = parse_items(&answer.items)
+                    .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
+                let stop_reason =
+                    serde_json::from_value(answer.stop_reason.clone()).unwrap_or(StopReason::Stop);
+                self.answered(items, usage, stop_reason);
+            }
+            Event::ModelFailed(failed) => {
+                self.model_failure = Some(RunError {
+                    code: format!("model_{}", failed.kind),
+                    message: failed.message.clone(),
+                });
+            }
+            Event::ToolRequested(requested) => {
+                // Of two calls with one id, the first that has not been requested is meant.
+                let Some(call) = self.call(&requested.call_id, |status| *status == CallStatus::New) else {
+                    return Err(misplaced(seq, event, "no new call of that id"));
+                };
+                call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
+            }
+            Event::ToolCompleted(completed) => {
+                let output: Item = serde_json::from_value(completed.output.clone())
+                    .map_err(|error| misplaced(seq, event, &format!("its output cannot be read: {error}")))?;
+                let Some(call) =
+                    self.call(&completed.call_id, |status| !matches!(status, CallStatus::Done(_)))
+                else {
+                    return Err(misplaced(seq, event, "no open call of that id"));
+                };
+                call.status = CallStatus::Done(Box::new(output));
+                self.close_turn();
+            }
+            Event::CancelRequested(_) => self.cancelling = true,
+            Event::RunFinished(finished) => {
+                self.status = match finished.status.as_str() {
+                    "completed" => Status::Completed,
+                    "cancelled" => Status::Cancelled,
+                    _ => Status::Failed,
+                };
+                self.finished = Some(finished.clone());
+            }
+            Event::Reward(_) => {}
+            Event::Unknown(fields) => {
+                let kind = fields.get("type").and_then(Value::as_str).unwrap_or("?").to_owned();
+                return Err(FoldError::Unknown { seq, kind });
+            }
+            other => return Err(misplaced(seq, other, "this version does not know it")),
+        }
+        Ok(())
+    }
+
+    /// What is due now.
+    pub fn next(&self) -> Next {
+        if self.status != Status::Running {
+            return Next::Done;
+        }
+        let open = self.open_calls().next().is_some();
+        if self.cancelling {
+            return if open { Next::Abandon } else { self.finish(Status::Cancelled, None, None) };
+        }
+        if let Some(reason) = &self.sandbox.failure {
+            return self.finish(Status::Failed, None, Some(error("sandbox", reason.clone())));
+        }
+        if let Some(failure) = &self.model_failure {
+            return self.finish(Status::Failed, None, Some(failure.clone()));
+        }
+        if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
+            return Next::Sandbox;
+        }
+        if open {
+            return Next::Tools;
+        }
+        match &self.last_answer {
+            Some(answer) if !answer.called => match &answer.stop_reason {
+                // The provider paused a long turn; it goes on when asked again.
+                StopReason::Other(word) if word == "pause_turn" => self.next_turn(),
+                StopReason::MaxOutputTokens => {
+                    let message = "the model reached its limit of output tokens before it was done. \
+                                   Raise max_output_tokens in the agent's [settings]";
+                    let error = error("max_output_tokens", message.into());
+                    self.finish(Status::Failed, Some(answer.text.clone()), Some(error))
+                }
+                StopReason::Refusal => {
+                    let error = error("refusal", "the model declined to answer".into());
+                    self.finish(Status::Failed, Some(answer.text.clone()), Some(error))
+                }
+                StopReason::Stop | StopReason::Other(_) => {
+                    self.finish(Status::Completed, Some(answer.text.clone()), None)
+                }
+            },
+            _ => self.next_turn(),
+        }
+    }
+
+    /// The calls of the current turn that are not over.
+    pub fn open_calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| !matches!(call.status, CallStatus::Done(_)))
+    }
+
+    fn next_turn(&self) -> Next {
+        if self.turns >= self.limits.max_turns {
+            let message = format!(
+                "the run took {} turns, its limit, without an answer. Raise max_turns in the agent's [limits]",
+                self.turns
+            );
+            return self.finish(Status::Failed, None, Some(error("max_turns", message)));
+        }
+        if self.sandbox.needed && !self.sandbox.running {
+            return Next::Sandbox;
+        }
+        Next::Model
+    }
+
+    fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
+        Next::Finish(Box::new(RunFinished {
+            status: status.as_str().into(),
+            output,
+            error,
+            usage: serde_json::to_value(self.usage).unwrap_or_default(),
+            turns: self.turns,
+        }))
+    }
+
+    /// A new driver has nothing of what its predecessor had running.
+    fn attach(&mut self) {
+        self.sandbox.running = false;
+        self.sandbox.failure = None;
+        self.model_failure = None;
+        self.cancelling = false;
+        // Failed and cancelled runs may be taken up again; the harness refuses completed ones before this.
+        self.status = Status::Running;
+        self.finished = None;
+        for call in &mut self.calls {
+            if let CallStatus::Requested { prepared } = &mut call.status {
+                call.status = CallStatus::InDoubt { prepared: prepared.take() };
+            }
+        }
+    }
+
+    fn call(&mut self, call_id: &str, status: impl Fn(&CallStatus) -> bool) -> Option<&mut Call> {
+        self.calls.iter_mut().find(|call| call.call_id == call_id && status(&call.status))
+    }
+
+    /// Once every call is over, their outputs join the conversation in the order of the calls, whatever order they
+    /// came in: a replay gives the same conversation.
+    fn close_turn(&mut self) {
+        if self.open_calls().next().is_some() {
+            return;
+        }
+        for call in self.calls.drain(..) {
+            if let CallStatus::Done(output) = call.status {
+                self.items.push(*output);
+            }
+        }
+    }
+
+    fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
+        self.turns += 1;
+        self.usage.add(&usage);
+        self.calls = items.iter().filter_map(as_call).collect();
+        let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
+        let text = texts.collect::<Vec<_>>().join("\n\n");
+        self.last_answer = Some(Answer { text, stop_reason, called: !self.calls.is_empty() });
+        self.items.extend(items);
+    }
+}
+
+fn parse_items(values: &[Value]) -> Result<Vec<Item>, serde_json::Error> {
+    values.iter().map(|value| serde_json::from_value(value.clone())).collect()
+}
+
+fn as_call(item: &Item) -> Option<Call> {
+    let (call_id, tool, input, custom) = match item {
+        Item::FunctionCall { call_id, name, arguments, .. } => (call_id, name, arguments, false),
+        Item::CustomToolCall { call_id, name, input, .. } => (call_id, name, input, true),
+        _ => return None,
+    };
+    Some(Call {
+        call_id: call_id.clone(),
+        tool: tool.clone(),
+        input: input.clone(),
+        custom,
+        status: CallStatus::New,
+    })
+}
+
+fn error(code: &str, message: String) -> RunError {
+    RunError { code: code.into(), message }
+}
+
+fn misplaced(seq: u64, event: &Event, reason: &str) -> FoldError {
+    let value = serde_json::to_value(event).unwrap_or_default();
+    let kind = value.get("type").and_then(Value::as_str).unwrap_or("?").to_owned();
+    FoldError::Misplaced { seq, kind, reason: reason.into() }
+}

@@ -1,0 +1,137 @@
+//! What a run is made of, and what its driver works with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mooring_capability::Tool;
+use mooring_journal::event::{Parent, RunError};
+use mooring_journal::{Journal, RunId};
+use mooring_manifest::Manifest;
+use mooring_model::{Item, ModelClient, Settings, Usage};
+use mooring_sandbox::SandboxClient;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Observer, Status};
+
+/// An agent, as the journal records it. Holds no key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentSpec {
+    /// Its name.
+    pub name: String,
+    /// The model: `openai/…`, `anthropic/…`, `chat/…`, `script:…`.
+    pub model: String,
+    /// Where the model is served, when not at its provider's usual address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// What its maker wrote for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// `shell`, `filesystem`, ….
+    pub capabilities: Vec<String>,
+    /// Sampling and the like.
+    pub settings: Settings,
+}
+
+/// Bounds of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The most turns: answers of the model.
+    pub max_turns: u64,
+    /// The most tools that run at the same time.
+    pub max_parallel_tools: usize,
+    /// How many seconds one tool call may take. A command that runs longer goes on in the sandbox; this bounds a
+    /// tool that does not answer at all.
+    pub tool_timeout_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_turns: 50, max_parallel_tools: 8, tool_timeout_s: 600 }
+    }
+}
+
+/// A run to start.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Its id, never used before.
+    pub id: RunId,
+    /// The id of its sandbox session, never used before.
+    pub session_id: String,
+    /// The agent.
+    pub agent: AgentSpec,
+    /// Its bounds.
+    pub limits: Limits,
+    /// What the user asks.
+    pub input: Vec<Item>,
+    /// The system instructions in full.
+    pub instructions: String,
+    /// The workspace.
+    pub manifest: Manifest,
+    /// Directory on the host that the manifest's local sources are relative to.
+    pub manifest_base: PathBuf,
+    /// A directory on the host to keep the workspace in.
+    pub workspace: Option<PathBuf>,
+    /// The sandbox as it was asked for, for the record: backend, isolation, limits. `Null`: the run has none.
+    pub sandbox: Value,
+    /// The run that this one belongs to.
+    pub parent: Option<Parent>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a driver works with.
+#[derive(Clone)]
+pub struct Host {
+    /// Where events are kept.
+    pub journal: Arc<dyn Journal>,
+    /// The model.
+    pub model: Arc<dyn ModelClient>,
+    /// What makes the sandbox; `None` where the run has none.
+    pub sandbox: Option<Arc<dyn SandboxClient>>,
+    /// The tools on offer.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// The time, in milliseconds since the Unix epoch.
+    pub now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// Cancels the run.
+    pub cancel: CancellationToken,
+    /// This process, for the record.
+    pub pid: u32,
+    /// This program's version, for the record.
+    pub runtime: String,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("journal", &self.journal)
+            .field("model", &self.model)
+            .field("sandbox", &self.sandbox)
+            .field("tools", &self.tools)
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// The run.
+    pub run: RunId,
+    /// How.
+    pub status: Status,
+    /// The agent's last words.
+    pub output: Option<String>,
+    /// Why it failed.
+    pub error: Option<RunError>,
+    /// Tokens used.
+    pub usage: Usage,
+    /// Turns taken.
+    pub turns: u64,
+}

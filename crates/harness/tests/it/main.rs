@@ -1,0 +1,6 @@
+//! The harness against a journal in memory, scripted models, and tools that count what they do to the world.
+
+mod crash;
+mod driver;
+mod machine;
+mod world;

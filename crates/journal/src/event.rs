@@ -1,0 +1,332 @@
+//! The event schema. Additive: a field that is new has a default, a field that was never goes, and every journal
+//! ever written loads (`tests/histories/`).
+//!
+//! Room is kept from the start for what later parts need: token ids and log-probabilities, sampling parameters and
+//! policy version with every model call; provenance with every tool output; rewards; parent and child runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The version written into every record. It grows when an old reader could misread a new record.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A run's id: a UUID of version 7, so that ids sort by time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub String);
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One event in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The run.
+    pub run: RunId,
+    /// Its place in the run, from 1, without gaps.
+    pub seq: u64,
+    /// The epoch of the driver that wrote it.
+    pub epoch: u64,
+    /// When, in milliseconds since the Unix epoch, by the writer's clock.
+    pub at_ms: i64,
+    /// The schema version it was written with.
+    pub v: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What can happen in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The run begins. Always the first event.
+    RunStarted(Box<RunStarted>),
+    /// A driver took the run: at its start, and at each resume.
+    DriverAttached(DriverAttached),
+    /// Intent: a sandbox session is about to be made or started again.
+    SandboxRequested(SandboxRequested),
+    /// The sandbox runs and its workspace is staged.
+    SandboxReady(SandboxReady),
+    /// The sandbox could not be made, or was lost. The run goes on in another, or fails.
+    SandboxLost(SandboxLost),
+    /// Intent: the model is about to be asked.
+    ModelRequested(ModelRequested),
+    /// The model answered.
+    ModelCompleted(Box<ModelCompleted>),
+    /// The model could not be asked, after all retries.
+    ModelFailed(ModelFailed),
+    /// Intent: a tool is about to be called.
+    ToolRequested(ToolRequested),
+    /// A tool gave its output, or its outcome is known to be unknown.
+    ToolCompleted(Box<ToolCompleted>),
+    /// Somebody asked to cancel the run.
+    CancelRequested(CancelRequested),
+    /// The run is over. Always the last event but for `reward`.
+    RunFinished(RunFinished),
+    /// A judgement of the run or of a step.
+    Reward(Reward),
+    /// An event that a newer version wrote, with all of its fields. A run that has one can be shown, not resumed.
+    #[serde(untagged)]
+    Unknown(Map<String, Value>),
+}
+
+/// The run begins.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunStarted {
+    /// The version of the program that started it.
+    pub runtime: String,
+    /// The agent as it was read: name, model, instructions, capabilities. No secret.
+    pub agent: Value,
+    /// What the user asked: items in the wire form of Open Responses.
+    pub input: Vec<Value>,
+    /// The manifest of the workspace, whole.
+    pub manifest: Value,
+    /// SHA-256 of the manifest, hex.
+    pub manifest_digest: String,
+    /// Directory on the host that the manifest's local sources are relative to.
+    pub manifest_base: Option<String>,
+    /// The sandbox asked for: backend, isolation, limits, workspace.
+    pub sandbox: Value,
+    /// Bounds of the run: `max_turns` and the like.
+    pub limits: Value,
+    /// The system instructions in full, as the model gets them.
+    pub instructions: String,
+    /// The tools on offer, as the model gets them.
+    pub tools: Vec<Value>,
+    /// The run that this one belongs to, and the tool call that started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Free labels: task, split, seed, experiment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where a child run comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The parent run.
+    pub run: RunId,
+    /// The tool call in it, where one started the child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// The event of the parent that the child was forked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
+/// A driver took the run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DriverAttached {
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub runtime: String,
+    /// Whether it resumes a run that another driver left.
+    pub resumed: bool,
+}
+
+/// A sandbox session is about to be made or started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxRequested {
+    /// The session's id.
+    pub session_id: String,
+    /// The backend's id.
+    pub backend: String,
+    /// Whether the workspace has been staged by an earlier driver.
+    pub staged: bool,
+}
+
+/// The sandbox runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxReady {
+    /// The session's id.
+    pub session_id: String,
+    /// What finds the session again.
+    pub state: Value,
+    /// The isolation achieved: level and mechanisms.
+    pub isolation: Value,
+    /// What was staged: files, bytes, digest, commits. Absent when it had been staged before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staged: Option<Value>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The sandbox could not be made, or was lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxLost {
+    /// The session's id.
+    pub session_id: String,
+    /// What happened.
+    pub reason: String,
+}
+
+/// The model is about to be asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelRequested {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// How many responses came before.
+    pub ordinal: u64,
+    /// The model asked.
+    pub model: String,
+    /// Sampling parameters.
+    pub settings: Value,
+    /// How many items of the run's conversation the request carries: its prompt is the instructions, the tools and
+    /// the first this many items, all of which are in the journal.
+    pub items: u64,
+}
+
+/// The model answered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelCompleted {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// Which response of the run, from 0.
+    pub ordinal: u64,
+    /// The provider's id of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_id: Option<String>,
+    /// The model that answered, in the provider's words.
+    pub model: String,
+    /// What it said and called, verbatim.
+    pub items: Vec<Value>,
+    /// Tokens used: input, cached, output, reasoning.
+    pub usage: Value,
+    /// Why it stopped.
+    pub stop_reason: Value,
+    /// Token ids, log-probabilities and policy version, where the provider gives them.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub capture: Value,
+    /// How many tries it took.
+    pub attempts: u32,
+    /// Milliseconds until the first output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_output_ms: Option<u64>,
+    /// Milliseconds in all.
+    pub duration_ms: u64,
+}
+
+/// The model could not be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelFailed {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// The kind of failure.
+    pub kind: String,
+    /// What failed and what to do.
+    pub message: String,
+    /// Whether resuming the run may succeed.
+    pub retryable: bool,
+}
+
+/// A tool is about to be called.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ToolRequested {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// The model's id of the call.
+    pub call_id: String,
+    /// The tool.
+    pub tool: String,
+    /// Its arguments, as the model wrote them.
+    pub arguments: String,
+    /// `pure`, `idempotent`, `at_most_once` or `compensatable`.
+    pub effect: String,
+    /// A key that stays the same however often the call is tried.
+    pub key: String,
+    /// What the tool found out beforehand, to tell after a crash whether it had happened.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub prepared: Value,
+}
+
+/// A tool gave its output.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ToolCompleted {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// The model's id of the call.
+    pub call_id: String,
+    /// The tool.
+    pub tool: String,
+    /// `completed`, `failed`, `outcome_unknown` or `cancelled`.
+    pub status: String,
+    /// What the model gets: an item in the wire form of Open Responses.
+    pub output: Value,
+    /// How a command ended, and whatever else a viewer or trainer wants to know.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+    /// Where the content came from: `sandbox`, `tool`, `agent`, `runtime`. All but the last are untrusted.
+    pub provenance: String,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+/// Somebody asked to cancel the run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CancelRequested {
+    /// Who: `user`, `moor cancel`, ….
+    pub by: String,
+}
+
+/// The run is over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunFinished {
+    /// `completed`, `failed` or `cancelled`.
+    pub status: String,
+    /// The agent's last words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Why it failed: `code` and `message`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+    /// Tokens of the whole run.
+    pub usage: Value,
+    /// Turns taken.
+    pub turns: u64,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunError {
+    /// A stable word: `max_turns`, `model`, `sandbox`, `agent`.
+    pub code: String,
+    /// What failed, on what, why, and the next step.
+    pub message: String,
+}
+
+/// A judgement.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reward {
+    /// Who judged: a grader's name and version.
+    pub source: String,
+    /// The value.
+    pub value: f64,
+    /// The turn judged; absent for the whole run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<u64>,
+    /// Why, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critique: Option<String>,
+}

@@ -1,0 +1,221 @@
+//! A journal in memory: the same contract, gone with the process. For tests and simulations.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::store::{MAX_SIGNALS, too_many_signals};
+use crate::{Append, BoxFuture, Claim, Journal, JournalError, Record, RunId, RunRow, SCHEMA_VERSION, chain};
+
+const STORE: &str = "in memory";
+
+/// A journal in memory. Clones share it, as two processes share a file.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryJournal {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The oldest first.
+    runs: Vec<RunId>,
+    by_id: HashMap<RunId, Run>,
+    fault: Option<(u64, JournalError)>,
+}
+
+#[derive(Debug)]
+struct Run {
+    created_ms: i64,
+    updated_ms: i64,
+    epoch: u64,
+    records: Vec<Record>,
+    summary: Value,
+    /// The epoch that holds the run, and who.
+    driver: Option<(u64, String)>,
+    signals: Vec<String>,
+}
+
+impl MemoryJournal {
+    /// An empty journal.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the `nth` append from now fail with `error` (1 is the next), once. It appends nothing.
+    pub fn fail_append(&self, nth: u64, error: JournalError) {
+        self.lock().fault = Some((nth, error));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drive(&self, state: &mut State, run: &RunId, owner: &str) -> Result<Claim, JournalError> {
+        let entry = state.run(run)?;
+        if let Some((_, owner)) = &entry.driver {
+            return Err(JournalError::Driven { run: run.clone(), owner: owner.clone() });
+        }
+        entry.epoch += 1;
+        entry.driver = Some((entry.epoch, owner.to_owned()));
+        let guard = Guard { journal: self.clone(), run: run.clone(), epoch: entry.epoch };
+        Ok(Claim { epoch: entry.epoch, last_seq: entry.records.len() as u64, guard: Box::new(guard) })
+    }
+}
+
+impl State {
+    fn run(&mut self, run: &RunId) -> Result<&mut Run, JournalError> {
+        let unknown = || JournalError::UnknownRun { run: run.clone(), store: STORE.to_owned() };
+        self.by_id.get_mut(run).ok_or_else(unknown)
+    }
+
+    fn append(&mut self, append: Append) -> Result<u64, JournalError> {
+        let Append { run, epoch, after, events, summary, .. } = append;
+        for event in &events {
+            chain::encode(&event.event, STORE)?;
+        }
+        if let Some((left, error)) = &mut self.fault {
+            *left -= 1;
+            if *left == 0 {
+                let error = error.clone();
+                self.fault = None;
+                return Err(error);
+            }
+        }
+        let entry = self.run(&run)?;
+        if entry.epoch != epoch {
+            return Err(JournalError::Fenced { run, epoch, current: entry.epoch });
+        }
+        let actual = entry.records.len() as u64;
+        if actual != after {
+            return Err(JournalError::Conflict { run, expected: after, actual });
+        }
+        for (event, seq) in events.into_iter().zip(after + 1..) {
+            entry.updated_ms = event.at_ms;
+            let record = Record {
+                run: run.clone(),
+                seq,
+                epoch,
+                at_ms: event.at_ms,
+                v: SCHEMA_VERSION,
+                event: event.event,
+            };
+            entry.records.push(record);
+        }
+        if let Some(summary) = summary {
+            entry.summary = summary;
+        }
+        Ok(entry.records.len() as u64)
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn create<'a>(
+        &'a self,
+        run: &'a RunId,
+        at_ms: i64,
+        owner: &'a str,
+    ) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        Box::pin(async move {
+            chain::check_run_id(run, STORE)?;
+            let mut state = self.lock();
+            if state.by_id.contains_key(run) {
+                return Err(JournalError::RunExists { run: run.clone(), store: STORE.to_owned() });
+            }
+            let entry = Run {
+                created_ms: at_ms,
+                updated_ms: at_ms,
+                epoch: 0,
+                records: Vec::new(),
+                summary: Value::Null,
+                driver: None,
+                signals: Vec::new(),
+            };
+            state.runs.push(run.clone());
+            state.by_id.insert(run.clone(), entry);
+            self.drive(&mut state, run, owner)
+        })
+    }
+
+    fn claim<'a>(&'a self, run: &'a RunId, owner: &'a str) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        Box::pin(async move { self.drive(&mut self.lock(), run, owner) })
+    }
+
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<u64, JournalError>> {
+        Box::pin(async move { self.lock().append(append) })
+    }
+
+    fn read<'a>(
+        &'a self,
+        run: &'a RunId,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
+        Box::pin(async move {
+            let after = usize::try_from(after).unwrap_or(usize::MAX);
+            Ok(self.lock().run(run)?.records.iter().skip(after).take(limit).cloned().collect())
+        })
+    }
+
+    fn runs<'a>(&'a self, run: Option<&'a RunId>) -> BoxFuture<'a, Result<Vec<RunRow>, JournalError>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let ids = match run {
+                Some(run) => vec![run.clone()],
+                None => state.runs.iter().rev().cloned().collect(),
+            };
+            let mut rows = ids
+                .into_iter()
+                .map(|id| {
+                    let entry = state.run(&id)?;
+                    Ok(RunRow {
+                        created_ms: entry.created_ms,
+                        updated_ms: entry.updated_ms,
+                        last_seq: entry.records.len() as u64,
+                        epoch: entry.epoch,
+                        driven: entry.driver.is_some(),
+                        summary: entry.summary.clone(),
+                        id,
+                    })
+                })
+                .collect::<Result<Vec<_>, JournalError>>()?;
+            // Stable: of one moment, the one made last comes first.
+            rows.sort_by_key(|row| std::cmp::Reverse(row.created_ms));
+            Ok(rows)
+        })
+    }
+
+    fn signal<'a>(&'a self, run: &'a RunId, word: &'a str) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let signals = &mut state.run(run)?.signals;
+            if signals.len() >= MAX_SIGNALS {
+                return Err(too_many_signals(run, STORE));
+            }
+            signals.push(word.to_owned());
+            Ok(())
+        })
+    }
+
+    fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>> {
+        Box::pin(async move { Ok(std::mem::take(&mut self.lock().run(run)?.signals)) })
+    }
+}
+
+/// Frees the run when dropped, unless another driver has it by then.
+#[derive(Debug)]
+struct Guard {
+    journal: MemoryJournal,
+    run: RunId,
+    epoch: u64,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Ok(run) = self.journal.lock().run(&self.run)
+            && run.driver.as_ref().is_some_and(|(epoch, _)| *epoch == self.epoch)
+        {
+            run.driver = None;
+        }
+    }
+}

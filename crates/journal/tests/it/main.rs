@@ -1,0 +1,4 @@
+//! The journal's behaviour, seen from outside.
+
+mod conformance;
+mod support;

@@ -1,0 +1,10 @@
+//! What the manifest crate promises.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod corpus;
+mod describing;
+mod generated;
+mod reading;
+mod schema;
+mod validation;

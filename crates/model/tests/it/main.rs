@@ -1,0 +1,12 @@
+//! The crate from outside: what goes over each wire, what comes of it, and what is said when it fails.
+
+#![expect(clippy::format_push_string, clippy::format_collect, reason = "a test's text is short")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
+
+mod counterparts;
+mod failures;
+mod recorded;
+mod requests;
+mod script;
+mod spec;
+mod support;

@@ -1,0 +1,146 @@
+//! What goes over each wire: headers and body, for a conversation that holds all that a request can.
+
+use mooring_model::{Item, ModelErrorKind, ReasoningEffort, Settings};
+use mooring_testkit::{Recorded, Reply, Server};
+use serde_json::{Value, json};
+
+use crate::support::{Conversation, KEY, call, client, conversation, items};
+
+/// The request that this conversation makes.
+pub(crate) async fn sent(spec: &str, conversation: &Conversation) -> Recorded {
+    let server = Server::start([Reply::new(400)]).await.unwrap();
+    let (_, outcome) = call(&*client(spec, &server, 1), conversation.request()).await;
+    let mut requests = server.requests();
+    assert_eq!(requests.len(), 1, "{outcome:?}");
+    requests.remove(0)
+}
+
+fn shown(request: &Recorded) -> String {
+    let headers =
+        request.headers.iter().filter(|(name, _)| !matches!(name.as_str(), "host" | "content-length"));
+    let headers: String =
+        headers.map(|(name, value)| format!("{name}: {}\n", value.replace(KEY, "(the key)"))).collect();
+    let body = serde_json::to_string_pretty(&request.body).unwrap();
+    format!("{} {}\n{headers}\n{body}", request.method, request.path)
+}
+
+#[tokio::test]
+async fn responses() {
+    insta::assert_snapshot!(shown(&sent("openai/gpt-5", &conversation()).await));
+}
+
+#[tokio::test]
+async fn chat() {
+    insta::assert_snapshot!(shown(&sent("chat/Qwen/Qwen3-8B", &conversation()).await));
+}
+
+#[tokio::test]
+async fn anthropic() {
+    insta::assert_snapshot!(shown(&sent("anthropic/claude-sonnet-4-5", &conversation()).await));
+}
+
+/// The least that a request holds: nothing is sent that was not asked for.
+#[tokio::test]
+async fn bare_requests() {
+    let bare = Conversation {
+        instructions: String::new(),
+        items: vec![Item::user("Hi")],
+        tools: vec![],
+        settings: Settings::default(),
+    };
+    let mut all = Vec::new();
+    for spec in ["openai/gpt-4.1", "openai/gpt-5", "chat/m", "anthropic/claude-opus-5"] {
+        all.push(json!({spec: sent(spec, &bare).await.body}));
+    }
+    insta::assert_json_snapshot!(all);
+}
+
+#[tokio::test]
+async fn efforts_of_anthropic_models() {
+    let mut said = String::new();
+    for model in
+        ["claude-3-7-sonnet-latest", "claude-sonnet-4-20250514", "claude-haiku-4-5", "claude-opus-4-6"]
+    {
+        for effort in [ReasoningEffort::None, ReasoningEffort::Minimal, ReasoningEffort::High] {
+            for max_output_tokens in [None, Some(3000), Some(1500)] {
+                let mut conversation = conversation();
+                conversation.items.truncate(13);
+                conversation.settings =
+                    Settings { reasoning_effort: Some(effort), max_output_tokens, ..Settings::default() };
+                let body = sent(&format!("anthropic/{model}"), &conversation).await.body;
+                said += &format!(
+                    "{model} {effort:?} max_tokens {}: thinking {}, output_config {}\n",
+                    body["max_tokens"], body["thinking"], body["output_config"]
+                );
+            }
+        }
+    }
+    insta::assert_snapshot!(said);
+}
+
+/// A turn that began without thinking, as another model's does, goes on without it.
+#[tokio::test]
+async fn no_budget_in_the_middle_of_a_turn_without_thinking() {
+    let mut conversation = conversation();
+    assert_eq!(sent("anthropic/claude-opus-4-5", &conversation).await.body.get("thinking"), None);
+    conversation.items.insert(14, Item::user("Now the next."));
+    conversation.items.truncate(15);
+    assert_eq!(
+        sent("anthropic/claude-opus-4-5", &conversation).await.body["thinking"],
+        json!({"type": "enabled", "budget_tokens": 2000})
+    );
+}
+
+/// An answer goes back to its own provider as it came.
+#[tokio::test]
+async fn reasoning_returns_as_it_came() {
+    let cases = [
+        ("openai/gpt-5", "responses/tools"),
+        ("openai/gpt-oss", "responses/sparse"),
+        ("chat/m", "chat/vllm-reasoning"),
+        ("anthropic/claude-opus-4-5", "anthropic/thinking-tools"),
+        ("anthropic/claude-opus-4-5", "anthropic/server-tool"),
+    ];
+    let mut all = Vec::new();
+    for (spec, fixture) in cases {
+        let path = format!("{}/tests/fixtures/{fixture}.sse", env!("CARGO_MANIFEST_DIR"));
+        let server =
+            Server::start([Reply::stream(std::fs::read(path).unwrap()), Reply::new(400)]).await.unwrap();
+        let model = client(spec, &server, 1);
+        let mut conversation = conversation();
+        conversation.items = vec![Item::user("Fix it.")];
+        let answer = call(&*model, conversation.request()).await.1.unwrap();
+        conversation.items.extend(answer.items);
+        let _ = call(&*model, conversation.request()).await;
+        let body = server.requests().remove(1).body;
+        let turn = body["input"].as_array().or(body["messages"].as_array()).unwrap();
+        all.push(json!({fixture: turn[1..].to_vec()}));
+    }
+    // Chat has its instructions first, so the user's message stands there too.
+    insta::assert_json_snapshot!(all);
+}
+
+#[tokio::test]
+async fn what_a_wire_cannot_carry_is_refused_and_not_dropped() {
+    let cases = [
+        ("chat/m", json!({"type": "compaction", "encrypted_content": "gA"})),
+        ("anthropic/m", json!({"type": "compaction", "encrypted_content": "gA"})),
+        ("openai/m", json!({"type": "anthropic:server_tool_use", "anthropic": {"type": "server_tool_use"}})),
+        (
+            "anthropic/m",
+            json!({"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png,x"}]}),
+        ),
+    ];
+    let server = Server::start([]).await.unwrap();
+    let mut said = String::new();
+    for (spec, item) in cases {
+        let mut conversation = conversation();
+        conversation.items.extend(items(Value::Array(vec![item])));
+        let (events, outcome) = call(&*client(spec, &server, 3), conversation.request()).await;
+        let error = outcome.unwrap_err();
+        assert_eq!((events, error.kind), (vec![], ModelErrorKind::InvalidRequest));
+        said += &format!("{error}\n");
+    }
+    assert_eq!(server.requests(), []);
+    insta::assert_snapshot!(said);
+}

@@ -1,0 +1,166 @@
+//! What several tests need.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use mooring_model::{
+    Content, FunctionOutput, Item, ModelClient, ModelError, ModelEvent, ModelOptions, ModelRequest,
+    ModelResponse, ModelSpec, ReasoningEffort, Role, Secret, Settings, ToolKind, ToolSpec, connect,
+};
+use mooring_testkit::Server;
+use serde_json::{Map, Value, json};
+
+/// The key that every test sends.
+pub(crate) const KEY: &str = "sk-test-0123456789";
+
+/// A request with nothing in it but its ordinal.
+pub(crate) fn bare(ordinal: u64) -> ModelRequest<'static> {
+    static SETTINGS: LazyLock<Settings> = LazyLock::new(Settings::default);
+    ModelRequest { instructions: "", items: &[], tools: &[], settings: &SETTINGS, ordinal }
+}
+
+/// Everything that a call gives until it ends, and how it ended.
+pub(crate) async fn call(
+    model: &dyn ModelClient,
+    request: ModelRequest<'_>,
+) -> (Vec<ModelEvent>, Result<ModelResponse, ModelError>) {
+    let mut stream = model.stream(request);
+    let mut events = Vec::new();
+    let mut outcome = None;
+    while let Some(event) = stream.next().await {
+        assert!(outcome.is_none(), "something came after the end: {event:?}");
+        match event {
+            Ok(ModelEvent::Completed(response)) => outcome = Some(Ok(*response)),
+            Ok(event) => events.push(event),
+            Err(error) => outcome = Some(Err(error)),
+        }
+    }
+    (events, outcome.expect("a stream ends with an answer or an error"))
+}
+
+/// A client that asks this server, this often, and waits a fifth of a second for the next byte.
+pub(crate) fn client(spec: &str, server: &Server, tries: u32) -> Arc<dyn ModelClient> {
+    let options = ModelOptions { idle_timeout: Duration::from_millis(200), tries, ..options(&server.url()) };
+    connect(&ModelSpec::parse(spec).unwrap(), &options).unwrap()
+}
+
+/// Options for a server at this address.
+pub(crate) fn options(base_url: &str) -> ModelOptions {
+    // The second test in a process finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    ModelOptions {
+        base_url: Some(base_url.to_owned()),
+        api_key: Some(Secret::new(KEY)),
+        ..ModelOptions::default()
+    }
+}
+
+/// A conversation with all that a request can hold.
+pub(crate) struct Conversation {
+    pub(crate) instructions: String,
+    pub(crate) items: Vec<Item>,
+    pub(crate) tools: Vec<ToolSpec>,
+    pub(crate) settings: Settings,
+}
+
+impl Conversation {
+    pub(crate) fn request(&self) -> ModelRequest<'_> {
+        ModelRequest {
+            instructions: &self.instructions,
+            items: &self.items,
+            tools: &self.tools,
+            settings: &self.settings,
+            ordinal: 2,
+        }
+    }
+}
+
+/// Items as they are journalled.
+pub(crate) fn items(values: Value) -> Vec<Item> {
+    serde_json::from_value(values).unwrap()
+}
+
+/// Two turns with parallel calls, a custom tool, an image in an output, and reasoning of every provider.
+pub(crate) fn conversation() -> Conversation {
+    let image = "data:image/png;base64,iVBORw0KGgo=".to_owned();
+    let mut conversation = items(json!([
+        {"role": "user", "content": [
+            {"type": "input_text", "text": "Fix the bug."},
+            {"type": "input_image", "image_url": "https://example.com/shot.png", "detail": "low"},
+        ]},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Look first."}],
+         "encrypted_content": "gAAA", "status": null},
+        {"type": "reasoning", "chat": {"reasoning_content": "I look first."}},
+        {"type": "reasoning", "anthropic": {"type": "thinking", "thinking": "Look.", "signature": "EqQB"}},
+        {"type": "reasoning", "anthropic": {"type": "redacted_thinking", "data": "EmwK"}},
+        {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+         "content": [{"type": "output_text", "text": "I read the test.", "annotations": []}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "exec_command",
+         "arguments": "{\"cmd\": \"cat test.py\"}", "status": "completed"},
+        {"type": "function_call", "id": "fc_2", "call_id": "call_2", "name": "view_image", "arguments": ""},
+        {"type": "custom_tool_call", "id": "ctc_3", "call_id": "call_3", "name": "apply_patch",
+         "input": "*** Begin Patch\n*** End Patch"},
+        {"type": "function_call_output", "call_id": "call_1", "output": "assert 1 == 2\n"},
+    ]));
+    conversation.push(Item::FunctionCallOutput {
+        call_id: "call_2".into(),
+        output: FunctionOutput::Parts(vec![
+            Content::InputText { text: "a.png".into() },
+            Content::InputImage { image_url: image, detail: None },
+        ]),
+        extra: Map::new(),
+    });
+    conversation.extend(items(json!([
+        {"type": "custom_tool_call_output", "call_id": "call_3", "output": "Done!"},
+        {"type": "message", "role": "developer", "content": "Be quick."},
+    ])));
+    conversation.push(Item::assistant("Patched."));
+    conversation.extend(items(json!([
+        {"type": "function_call", "call_id": "call_4", "name": "exec_command", "arguments": "{\"cmd\": "},
+        {"type": "function_call_output", "call_id": "call_4", "output": "error: the arguments are malformed"},
+    ])));
+    conversation.push(Item::user("Go on."));
+    assert!(matches!(conversation[12], Item::Message { role: Role::Developer, .. }));
+    Conversation {
+        instructions: "You fix bugs.".into(),
+        items: conversation,
+        tools: vec![
+            ToolSpec {
+                name: "exec_command".into(),
+                description: "Runs a command.".into(),
+                kind: ToolKind::Function {
+                    parameters: json!({"type": "object", "properties": {"cmd": {"type": "string"}},
+                                       "required": ["cmd"], "additionalProperties": false}),
+                    strict: true,
+                },
+            },
+            ToolSpec {
+                name: "view_image".into(),
+                description: "Shows an image.".into(),
+                kind: ToolKind::Function {
+                    parameters: json!({"type": "object", "properties": {}}),
+                    strict: false,
+                },
+            },
+            ToolSpec {
+                name: "apply_patch".into(),
+                description: "Edits files.".into(),
+                kind: ToolKind::Custom {
+                    syntax: "lark".into(),
+                    definition: "start: \"*** Begin Patch\"".into(),
+                },
+            },
+        ],
+        settings: Settings {
+            temperature: Some(0.5),
+            top_p: Some(0.9),
+            max_output_tokens: Some(4000),
+            reasoning_effort: Some(ReasoningEffort::Medium),
+            parallel_tool_calls: Some(false),
+            seed: Some(7),
+            top_logprobs: Some(2),
+            return_token_ids: true,
+        },
+    }
+}

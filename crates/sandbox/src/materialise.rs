@@ -1,0 +1,115 @@
+//! A plan becomes a workspace: one archive stream, whatever the number of files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt};
+use mooring_archive::{Limits, unpack};
+use tokio_util::io::SyncIoBridge;
+
+use crate::git::Clone;
+use crate::plan::{Content, Plan};
+use crate::stage::{Halt, produce};
+use crate::{ArchiveReader, BoxFuture, SandboxError, SandboxSession};
+
+/// How much of the archive is held between its two ends.
+const BUFFER: usize = 512 << 10;
+
+/// How many repositories are cloned at once.
+const CLONES_AT_ONCE: usize = 4;
+
+/// What was staged.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Materialised {
+    /// Regular files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// SHA-256 over all paths with kind, mode and content, in hexadecimal. Times do not count, nor do `.git`
+    /// directories: two clones of one commit have the same digest.
+    pub digest: String,
+    /// The commits of the manifest's repositories, by entry.
+    pub commits: BTreeMap<String, String>,
+}
+
+/// Stages a plan into a session's workspace, which must be running. Files that exist are replaced: see
+/// [`Plan::conflicts`].
+///
+/// # Errors
+/// [`SandboxError::Stage`] where a source changed since it was planned or a repository cannot be cloned, and what
+/// the session's `unpack` returns. What was staged before an error stays.
+pub async fn materialise(plan: &Plan, session: &dyn SandboxSession) -> Result<Materialised, SandboxError> {
+    stream(plan, |archive| session.unpack(session.root(), archive)).await
+}
+
+/// Stages a plan into a directory on this host, which is made where it does not exist.
+///
+/// # Errors
+/// [`SandboxError::AlreadyExists`] where one of the plan's entries exists, and [`SandboxError::Unsupported`] where
+/// one has a group, both before anything is written; otherwise as [`materialise`].
+pub async fn apply_to_dir(plan: &Plan, root: &Path) -> Result<Materialised, SandboxError> {
+    if let Some(step) = plan.steps.iter().find(|step| !step.group.is_empty()) {
+        return Err(SandboxError::Unsupported {
+            operation: format!("group '{}' of entry '{}'", step.group, step.path.display()),
+            backend: "directory".to_owned(),
+            reason: "a directory on the host has no users of the manifest; remove the group".to_owned(),
+        });
+    }
+    let failed = |error: std::io::Error| SandboxError::File {
+        operation: "create",
+        path: root.display().to_string(),
+        reason: error.to_string(),
+    };
+    tokio::fs::create_dir_all(root).await.map_err(failed)?;
+    for path in &plan.top {
+        if tokio::fs::symlink_metadata(root.join(path)).await.is_ok() {
+            return Err(SandboxError::AlreadyExists { path: root.join(path).display().to_string() });
+        }
+    }
+    let root = root.to_owned();
+    stream(plan, |archive| async move {
+        let archive = SyncIoBridge::new(archive);
+        let unpacked = blocking(move || unpack(&root, archive, &Limits::default(), &|_, _| None)).await?;
+        unpacked.map(drop).map_err(SandboxError::of_archive)
+    })
+    .await
+}
+
+/// Makes the archive and has it read.
+async fn stream<F: Future<Output = Result<(), SandboxError>>>(
+    plan: &Plan,
+    read: impl FnOnce(ArchiveReader) -> F,
+) -> Result<Materialised, SandboxError> {
+    let clones = clone_all(plan).await?;
+    let (input, output) = tokio::io::duplex(BUFFER);
+    let input = SyncIoBridge::new(input);
+    let plan = plan.clone();
+    let produced = blocking(move || produce(&plan, &clones, input));
+    let (produced, read) = tokio::join!(produced, read(Box::pin(output)));
+    match (produced?, read) {
+        // The source's failure explains the reader's: the stream broke off.
+        (Err(Halt::Failed(error)), _) | (_, Err(error)) => Err(error),
+        (Err(Halt::Unread), Ok(())) => Err(SandboxError::Archive {
+            member: "(end)".to_owned(),
+            reason: "it was not read to its end".to_owned(),
+        }),
+        (Ok(materialised), Ok(())) => Ok(materialised),
+    }
+}
+
+/// The repositories of a plan's steps, in their order.
+async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
+    let mut clones: Vec<BoxFuture<'_, Result<Clone, SandboxError>>> = Vec::new();
+    for step in plan.steps.iter() {
+        if let Content::Git(source) = &step.content {
+            clones.push(Box::pin(async move { source.clone(&step.path.to_string_lossy()).await }));
+        }
+    }
+    futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| SandboxError::Invalid { reason: format!("staging was interrupted: {error}") })
+}

@@ -1,0 +1,214 @@
+//! A plan: a manifest that a backend can have, with everything refused that can be refused before anything starts.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError};
+
+use crate::git::GitSource;
+use crate::source::{Base, Fault, Links, Named, visit};
+use crate::{SandboxError, SandboxSession, Support};
+
+/// A manifest, checked against a backend and the host it takes files from.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(crate) steps: Arc<Vec<Step>>,
+    pub(crate) base: Option<Base>,
+    pub(crate) named: Arc<Named>,
+    /// The paths of the entries that no other entry is around.
+    pub(crate) top: Vec<String>,
+}
+
+/// One entry to stage.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Below the root.
+    pub(crate) path: PathBuf,
+    /// Permission bits of the entry itself.
+    pub(crate) mode: u32,
+    /// Group of the entry itself; empty for none.
+    pub(crate) group: String,
+    pub(crate) content: Content,
+}
+
+/// Where an entry's content comes from.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// A directory; what is in it are steps of their own.
+    Directory,
+    Text(String),
+    /// A file below the base.
+    File(PathBuf),
+    /// A directory below the base.
+    Tree(PathBuf),
+    Git(GitSource),
+}
+
+impl Plan {
+    /// Plans a manifest for a backend. Sources on the host are looked up below `base`, and every file of them is
+    /// opened, so that what cannot be copied is known now; this blocks.
+    ///
+    /// An entry wins over what a source around it brings at the same path, and a `dir` takes in what it brings.
+    ///
+    /// # Errors
+    /// [`SandboxError::Invalid`] with all problems of the manifest; [`SandboxError::Unsupported`] for what the
+    /// backend lacks; [`SandboxError::Stage`] for a source that is missing, outside of `base`, or holds sockets,
+    /// FIFOs, devices or links that leave it.
+    pub fn new(
+        manifest: &Manifest,
+        base: &Path,
+        support: &Support,
+        backend: &str,
+    ) -> Result<Self, SandboxError> {
+        manifest.validate().map_err(|problems| SandboxError::Invalid {
+            reason: ManifestError::Invalid(problems).to_string(),
+        })?;
+        check_support(manifest, support, backend)?;
+        let mut sources = Sources { path: base, opened: None };
+        let (mut steps, mut named) = (Vec::new(), Named::default());
+        for located in manifest.located() {
+            let Located { path: Some(path), entry, .. } = located else { continue };
+            if matches!(entry.kind, EntryKind::Mount(_)) && !support.mounts {
+                return Err(SandboxError::Unsupported {
+                    operation: format!("entry '{path}' ({})", entry.kind.type_name()),
+                    backend: backend.to_owned(),
+                    reason: "this backend has no mounts; copy the data with local_dir or git_repo instead"
+                        .to_owned(),
+                });
+            }
+            let content = sources.content(&entry.kind).map_err(|fault| stage(path.as_str(), &fault))?;
+            named.add(path.as_ref(), matches!(entry.kind, EntryKind::Dir(_)));
+            steps.push(Step {
+                path: PathBuf::from(path.as_str()),
+                mode: entry.permissions.mode(),
+                group: entry.group.as_ref().map(|group| group.name().to_owned()).unwrap_or_default(),
+                content,
+            });
+        }
+        let top = steps.iter().filter(|step| !named.is_around(&step.path));
+        let top = top.map(|step| step.path.to_string_lossy().into_owned()).collect();
+        let plan = Self { steps: Arc::new(steps), base: sources.opened, named: Arc::new(named), top };
+        plan.check_trees()?;
+        Ok(plan)
+    }
+
+    /// The paths that the manifest's entries take, relative to the root; of nested ones the outermost.
+    pub fn targets(&self) -> &[String] {
+        &self.top
+    }
+
+    /// The entries whose path already exists in a session's workspace. Staging replaces files and merges
+    /// directories, so whoever stages into a workspace that somebody else filled asks first.
+    pub async fn conflicts(&self, session: &dyn SandboxSession) -> Result<Vec<String>, SandboxError> {
+        let mut found = Vec::new();
+        for path in &self.top {
+            match session.stat(path).await {
+                Ok(_) => found.push(path.clone()),
+                Err(SandboxError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Goes through all trees once, which needs all entries to be known.
+    fn check_trees(&self) -> Result<(), SandboxError> {
+        let Some(base) = &self.base else { return Ok(()) };
+        for step in self.steps.iter() {
+            if let Content::Tree(below) = &step.content {
+                base.directory(below)
+                    .and_then(|tree| {
+                        visit(&tree, below, &step.path, Links::Inside, &self.named, &mut |_, node| {
+                            if node.kind == mooring_archive::Kind::File {
+                                node.open()?;
+                            }
+                            Ok(())
+                        })
+                    })
+                    .map_err(|fault| stage(&step.path.to_string_lossy(), &fault))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The base directory, opened once a manifest has something to look up there.
+struct Sources<'a> {
+    path: &'a Path,
+    opened: Option<Base>,
+}
+
+impl Sources<'_> {
+    fn content(&mut self, kind: &EntryKind) -> Result<Content, Fault> {
+        Ok(match kind {
+            EntryKind::File(file) => Content::Text(file.content.clone()),
+            EntryKind::LocalFile(file) => {
+                let base = self.base()?;
+                let below = base.locate(Path::new(&file.src))?;
+                base.file(&below)?;
+                Content::File(below)
+            }
+            EntryKind::LocalDir(dir) => match &dir.src {
+                None => Content::Directory,
+                Some(src) => {
+                    let base = self.base()?;
+                    let below = base.locate(Path::new(src))?;
+                    base.directory(&below)?;
+                    Content::Tree(below)
+                }
+            },
+            EntryKind::GitRepo(repo) => Content::Git(self.git(repo)?),
+            // What is mounted is the backend's business; the place for it is ours.
+            EntryKind::Dir(_) | EntryKind::Mount(_) => Content::Directory,
+        })
+    }
+
+    fn git(&mut self, repo: &GitRepo) -> Result<GitSource, Fault> {
+        let Some(directory) = repo.host.strip_prefix("file://") else {
+            return Ok(GitSource::remote(repo));
+        };
+        let base = self.base()?;
+        let below = base.locate(Path::new(directory))?;
+        let bare = below.join(format!("{}.git", repo.repo));
+        let found = base.directory(&bare).map(|_| bare).or_else(|_| {
+            let plain = below.join(&repo.repo);
+            base.directory(&plain).map(|_| plain)
+        })?;
+        Ok(GitSource::local(repo, &base.real.join(found)))
+    }
+
+    fn base(&mut self) -> Result<&Base, Fault> {
+        match self.opened {
+            Some(ref base) => Ok(base),
+            None => Ok(self.opened.insert(Base::open(self.path)?)),
+        }
+    }
+}
+
+pub(crate) fn stage(entry: &str, fault: &Fault) -> SandboxError {
+    SandboxError::Stage { entry: entry.to_owned(), reason: fault.to_string() }
+}
+
+fn check_support(manifest: &Manifest, support: &Support, backend: &str) -> Result<(), SandboxError> {
+    let lacks = |operation: &str, reason: &str| SandboxError::Unsupported {
+        operation: operation.to_owned(),
+        backend: backend.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if !support.users {
+        let reason = "this backend runs everything as one user; remove them from the manifest";
+        if let Some(user) = manifest.users.first() {
+            return Err(lacks(&format!("user '{}'", user.name), reason));
+        }
+        if let Some(group) = manifest.groups.first() {
+            return Err(lacks(&format!("group '{}'", group.name), reason));
+        }
+    }
+    match manifest.extra_path_grants.first() {
+        Some(grant) if !support.path_grants => Err(lacks(
+            &format!("path grant '{}'", grant.path),
+            "this backend shows commands no other path of the host; copy what is needed with local_dir",
+        )),
+        _ => Ok(()),
+    }
+}

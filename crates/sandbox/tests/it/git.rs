@@ -1,0 +1,178 @@
+//! Repositories, with a real git and a real repository, and no network.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use mooring_sandbox::materialise;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{DirSession, listing, plan, refusal, write};
+
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let done = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_COMMITTER_DATE", "2024-05-06T07:08:09Z")
+        .env("GIT_AUTHOR_DATE", "2024-05-06T07:08:09Z")
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+struct Repository {
+    base: TempDir,
+    first: String,
+    second: String,
+}
+
+impl Repository {
+    /// `srv/o/r` with two commits, a tag on the first, and a branch that looks like a commit.
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let work = base.path().join("srv/o/r");
+        fs::create_dir_all(&work).unwrap();
+        git(&work, &["init", "--quiet"]);
+        write(work.join("README"), "one\n");
+        write(work.join("pkg/core/mod.py"), "x = 1\n");
+        std::os::unix::fs::symlink("/etc/passwd", work.join("absolute")).unwrap();
+        git(&work, &["add", "."]);
+        git(&work, &["commit", "--quiet", "-m", "one"]);
+        git(&work, &["tag", "v1"]);
+        git(&work, &["branch", "deadbee"]);
+        let first = git(&work, &["rev-parse", "HEAD"]);
+        write(work.join("README"), "two\n");
+        git(&work, &["commit", "--quiet", "-am", "two"]);
+        let second = git(&work, &["rev-parse", "HEAD"]);
+        Self { base, first, second }
+    }
+
+    fn entry(&self, reference: &str) -> Value {
+        json!({
+            "type": "git_repo", "host": format!("file://{}/srv", self.base.path().display()), "repo": "o/r",
+            "ref": reference,
+        })
+    }
+
+    async fn staged(&self, entry: &Value) -> (DirSession, mooring_sandbox::Materialised) {
+        let session = DirSession::new();
+        let plan = plan(&json!({ "repo": entry }), self.base.path()).unwrap();
+        let staged = materialise(&plan, &session).await.unwrap();
+        (session, staged)
+    }
+
+    async fn failure(&self, entry: &Value) -> String {
+        let plan = plan(&json!({ "repo": entry }), self.base.path()).unwrap();
+        let message = materialise(&plan, &DirSession::new()).await.unwrap_err().to_string();
+        message.replace(&self.base.path().display().to_string(), "BASE")
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_reference_gives_its_commit() {
+    let repository = Repository::new();
+    for (reference, commit, readme) in [
+        ("main", &repository.second, "two\n"),
+        ("v1", &repository.first, "one\n"),
+        ("deadbee", &repository.first, "one\n"),
+        (repository.first.as_str(), &repository.first, "one\n"),
+        (&repository.second.to_uppercase(), &repository.second, "two\n"),
+    ] {
+        let (session, staged) = repository.staged(&repository.entry(reference)).await;
+        assert_eq!(staged.commits, [("repo".to_owned(), commit.clone())].into(), "{reference}");
+        let root = session.path().join("repo");
+        assert_eq!(fs::read_to_string(root.join("README")).unwrap(), readme, "{reference}");
+        assert_eq!(git(&root, &["rev-parse", "HEAD"]), *commit, "{reference}: .git comes along");
+        assert_eq!(git(&root, &["status", "--porcelain"]), "", "{reference}");
+        assert_eq!(
+            git(&root, &["rev-list", "--count", "HEAD"]),
+            "1",
+            "{reference}: only one commit is fetched"
+        );
+        assert!(!root.join(".git/hooks").exists(), "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn two_clones_of_a_commit_have_one_digest_and_the_commits_time() {
+    let repository = Repository::new();
+    let (session, one) = repository.staged(&repository.entry("v1")).await;
+    let (_, two) = repository.staged(&repository.entry(&repository.first)).await;
+    assert_eq!(one.digest, two.digest);
+    let readme = fs::metadata(session.path().join("repo/README")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mtime(&readme), 1_714_979_289);
+    insta::assert_snapshot!(listing(session.path()));
+}
+
+#[tokio::test]
+async fn a_subpath_comes_without_git() {
+    let repository = Repository::new();
+    let mut entry = repository.entry("main");
+    entry["subpath"] = "pkg".into();
+    let (session, _) = repository.staged(&entry).await;
+    assert_eq!(
+        listing(session.path()),
+        "repo: dir 755\nrepo/core: dir 755\nrepo/core/mod.py: 644 \"x = 1\\n\"\n"
+    );
+    assert!(!session.path().join("repo/.git").exists());
+}
+
+#[tokio::test]
+async fn what_git_cannot_find_is_said_in_its_words() {
+    let repository = Repository::new();
+    let mut messages = vec![
+        repository.failure(&repository.entry("no-such-branch")).await,
+        repository
+            .failure(&repository.entry(&repository.first[..8]))
+            .await
+            .replace(&repository.first[..8], "SHORT"),
+        repository.failure(&repository.entry(&"0".repeat(40))).await,
+    ];
+    for subpath in ["no/such", "README", "absolute"] {
+        let mut entry = repository.entry("main");
+        entry["subpath"] = subpath.into();
+        messages.push(repository.failure(&entry).await);
+    }
+    insta::assert_snapshot!(messages.join("\n"));
+}
+
+#[tokio::test]
+async fn a_repository_cannot_run_anything() {
+    let repository = Repository::new();
+    let work = repository.base.path().join("srv/o/r");
+    let mark = repository.base.path().join("ran");
+    let program = repository.base.path().join("evil.sh");
+    write(program.clone(), &format!("#!/bin/sh\ntouch {}\ncat\n", mark.display()));
+    crate::support::chmod(program.clone(), 0o755);
+    let run = program.display().to_string();
+    write(work.join(".gitattributes"), "* filter=evil\n");
+    write(work.join(".gitconfig"), &format!("[core]\n\tfsmonitor = {run}\n"));
+    write(work.join(".gitmodules"), "[submodule \"m\"]\n\tpath = m\n\turl = ../r\n\tupdate = !false\n");
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "--quiet", "-m", "evil"]);
+    for hook in ["post-checkout", "post-merge", "reference-transaction"] {
+        write(work.join(".git/hooks").join(hook), &format!("#!/bin/sh\ntouch {}\n", mark.display()));
+        crate::support::chmod(work.join(".git/hooks").join(hook), 0o755);
+    }
+    git(&work, &["config", "filter.evil.smudge", &run]);
+    git(&work, &["config", "uploadpack.packObjectsHook", &run]);
+    let (session, _) = repository.staged(&repository.entry("main")).await;
+    assert!(session.path().join("repo/.gitattributes").exists());
+    assert!(!mark.exists());
+}
+
+#[test]
+fn a_repository_on_the_host_must_be_below_the_base() {
+    let repository = Repository::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let message = refusal(&json!({ "r": repository.entry("main") }), elsewhere.path());
+    assert!(message.contains("is outside of the base directory"), "{message}");
+    let mut missing = repository.entry("main");
+    missing["repo"] = "o/other".into();
+    let message = refusal(&json!({ "r": missing }), repository.base.path());
+    assert_eq!(message, "cannot stage entry 'r': 'srv/o/other' does not exist");
+}

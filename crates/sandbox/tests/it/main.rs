@@ -1,0 +1,8 @@
+//! What staging promises.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod git;
+mod planning;
+mod staging;
+mod support;
