@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mooring_sandbox::SandboxError;
 use mooring_supervisor::wire::{Call, GENERATION, Reply, Request, Response};
-use mooring_supervisor::{Check, Config, Decoder, Frame, Hello, Ready, Setup, encode};
+use mooring_supervisor::{Check, Config, Decoder, Frame, Hello, Ready, Setup, Task, encode};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -49,7 +50,7 @@ impl Connection {
     /// Starts a sandbox.
     pub(crate) async fn start(setup: Setup) -> Result<(Self, Ready), SandboxError> {
         let session = setup.session.clone();
-        let config = Config { generation: GENERATION, setup: Some(setup) };
+        let config = Config { generation: GENERATION, task: Task::Start(setup) };
         let mut started = Started::new(&session, &config).await?;
         match started.hello().await? {
             Hello::Ready(ready) if ready.generation == GENERATION => Ok((started.connect(session), ready)),
@@ -59,8 +60,9 @@ impl Connection {
     }
 
     /// Asks a supervisor what this host can isolate.
-    pub(crate) async fn probe() -> Result<Vec<Check>, SandboxError> {
-        let mut started = Started::new("probe", &Config { generation: GENERATION, setup: None }).await?;
+    pub(crate) async fn probe(state_dir: PathBuf) -> Result<Vec<Check>, SandboxError> {
+        let config = Config { generation: GENERATION, task: Task::Probe { state_dir } };
+        let mut started = Started::new("probe", &config).await?;
         match started.hello().await? {
             Hello::Checks(checks) => Ok(checks),
             other => Err(gone("probe", format!("the supervisor said {other:?}"))),

@@ -12,8 +12,21 @@ use crate::wire::Failure;
 pub struct Config {
     /// The protocol's generation, [`crate::wire::GENERATION`]. Another one is refused.
     pub generation: u32,
-    /// The sandbox to set up; `None`: only find out what this host can isolate.
-    pub setup: Option<Setup>,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What a supervisor is started for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Set up a sandbox and serve in it.
+    Start(Setup),
+    /// Find out what this host can isolate.
+    Probe {
+        /// Where workspaces would lie.
+        state_dir: PathBuf,
+    },
 }
 
 /// The first frame from the supervisor.

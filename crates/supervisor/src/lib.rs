@@ -34,7 +34,7 @@ mod sys;
 pub mod wire;
 mod world;
 
-pub use config::{Check, Config, Hello, Level, Limits, Ready, Setup};
+pub use config::{Check, Config, Hello, Level, Limits, Ready, Setup, Task};
 pub use entry::{NAME, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use isolate::root_allowed;

@@ -14,7 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use crate::accounts::{AGENT_ID, Accounts};
-use crate::config::{Config, Hello, Level, Ready, Setup};
+use crate::config::{Config, Hello, Level, Ready, Setup, Task};
 use crate::frame::{Decoder, encode};
 use crate::isolate::cgroup::Groups;
 use crate::isolate::{self, identity, mounts, refused};
@@ -67,9 +67,12 @@ fn start() -> io::Result<i32> {
         say(&socket, &Hello::Failed(Failure::Invalid { reason }))?;
         return Ok(1);
     }
-    let Some(setup) = config.setup else {
-        say(&socket, &Hello::Checks(probe::checks()))?;
-        return Ok(0);
+    let setup = match config.task {
+        Task::Start(setup) => setup,
+        Task::Probe { state_dir } => {
+            say(&socket, &Hello::Checks(probe::checks(&state_dir)))?;
+            return Ok(0);
+        }
     };
     let mut groups = match Groups::make(&setup.session, &setup.limits) {
         Ok(groups) => groups,
@@ -212,16 +215,7 @@ impl Inner<'_> {
     /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
     fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let root = self.workspace.is_some();
-        if root {
-            let id = rustix::process::Uid::ROOT;
-            let group = rustix::process::Gid::ROOT;
-            let become_inner_root = || -> rustix::io::Result<()> {
-                rustix::thread::set_thread_groups(&[])?;
-                rustix::thread::set_thread_res_gid(group, group, group)?;
-                rustix::thread::set_thread_res_uid(id, id, id)
-            };
-            become_inner_root().map_err(|errno| refused("user namespace", errno))?;
-        }
+        identity::become_inside().map_err(|errno| refused("user namespace", errno))?;
         // Now, so that the groups that it was just put into are its root.
         sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
         rustix::system::sethostname(b"sandbox").map_err(|errno| refused("uts namespace", errno))?;

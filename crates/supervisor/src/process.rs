@@ -167,12 +167,10 @@ impl Process {
             },
             _ => {
                 self.status = None;
-                // The reaper is gone without a word: somebody in the sandbox killed it.
+                // The reaper is gone without a word: somebody in the sandbox killed it, even before it could say
+                // that the command runs.
                 self.ended.get_or_insert((None, now));
-                let request = self.start_request.take()?;
-                self.released = true;
-                let reason = "it was killed while it started".into();
-                Some((request, Err(Failure::Start { command: self.command.clone(), reason })))
+                self.start_request.take().map(|request| (request, Ok(())))
             }
         }
     }

@@ -1,1 +1,114 @@
-//! To come.
+//! Limits: enforced or refused.
+
+use mooring_manifest::Manifest;
+use mooring_sandbox::{CreateRequest, Outcome, SandboxClient as _, SandboxError};
+use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
+
+use crate::setup::{Sandbox, exited, is_root, unique};
+
+async fn limited(limits: Limits) -> Sandbox {
+    Sandbox::with(|options| options.limits = limits, Manifest::default(), None).await
+}
+
+const EATER: &str = "/usr/bin/python3 -c 'x = bytearray(400 << 20); print(len(x))'";
+
+#[tokio::test]
+async fn memory_is_limited_and_the_outcome_says_so() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = limited(Limits { memory_bytes: Some(100 << 20), ..Limits::default() }).await;
+    let told = &sandbox.session.isolation().unwrap().mechanisms["memory"];
+    assert!(told.starts_with("cgroup v") && told.ends_with(", 104857600"), "{told}");
+    assert_eq!(sandbox.sh(EATER).await.outcome, Outcome::OutOfMemory);
+    let below_a_shell = sandbox.sh(&format!("{EATER}; exit $?")).await;
+    assert_eq!(below_a_shell.outcome, Outcome::OutOfMemory);
+    // An earlier death is not blamed on a later command, and the sandbox lives.
+    assert_eq!(sandbox.sh("kill -9 $$").await.outcome, Outcome::Signalled { signal: 9 });
+    assert_eq!(sandbox.out("echo fine").await, "fine\n");
+}
+
+#[tokio::test]
+async fn without_a_limit_the_same_command_succeeds() {
+    let sandbox = Sandbox::new().await;
+    assert_eq!(sandbox.sh(EATER).await.outcome, exited(0));
+}
+
+#[tokio::test]
+async fn processes_are_limited() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = limited(Limits { pids: Some(20), ..Limits::default() }).await;
+    let line = "for i in $(seq 60); do sleep 1000 & done 2>/dev/null; jobs -p | wc -l";
+    let result = sandbox.sh(line).await;
+    let started: u32 = result.stdout.text().trim().parse().unwrap_or(0);
+    assert!(started < 20, "{started} were started: {result:?}");
+    // All of it ended with the command, so there is room again.
+    assert_eq!(sandbox.out("echo fine").await, "fine\n");
+}
+
+#[tokio::test]
+async fn processor_time_is_limited() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = limited(Limits { cpus: Some(0.2), ..Limits::default() }).await;
+    let told = &sandbox.session.isolation().unwrap().mechanisms["cpu"];
+    assert!(told.starts_with("cgroup v"), "{told}");
+    // Its share of two seconds, in hundredths of a second; far from all of it.
+    let line = "timeout 2 bash -c 'while :; do :; done'; cut -d' ' -f16,17 /proc/$$/stat";
+    let used: u32 = sandbox
+        .sh(line)
+        .await
+        .stdout
+        .text()
+        .split_whitespace()
+        .map(|ticks| ticks.parse::<u32>().unwrap())
+        .sum();
+    assert!((1..120).contains(&used), "{used} ticks were used");
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_enforced_is_refused_by_name() {
+    if is_root() {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    for (limits, name) in [
+        (Limits { memory_bytes: Some(1 << 30), ..Limits::default() }, "cgroup memory controller"),
+        (Limits { cpus: Some(1.0), ..Limits::default() }, "cgroup cpu controller"),
+        (Limits { pids: Some(100), ..Limits::default() }, "cgroup pids controller"),
+    ] {
+        let options = LocalOptions { limits, ..LocalOptions::new(state.path()) };
+        let client = LocalSandboxClient::new(options);
+        let request =
+            CreateRequest { session_id: unique("s"), manifest: Manifest::default(), workspace: None };
+        let session = client.create(request).await.unwrap();
+        match session.start().await {
+            Err(SandboxError::Isolation { primitive, hint, .. }) => {
+                assert_eq!(primitive, name);
+                assert!(hint.contains("Delegate=yes"), "{hint}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(session.isolation(), None);
+    }
+}
+
+#[tokio::test]
+async fn groups_are_removed_with_the_sandbox() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = limited(Limits { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(1.0) }).await;
+    let name = format!("mooring-{}", sandbox.session.id());
+    let find = || {
+        let found =
+            std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().lines().count()
+    };
+    assert_eq!(find(), 3);
+    sandbox.session.stop().await.unwrap();
+    assert_eq!(find(), 0);
+}

@@ -79,7 +79,8 @@ async fn one_that_kills_or_stops_its_reaper_gains_nothing() {
     times_out("(exec -a MARK sleep 1000) & echo before; kill -STOP $PPID; sleep 1000").await;
     let sandbox = Sandbox::new().await;
     let mark = unique("mark");
-    let line = format!("(exec -a {mark} setsid sleep 1000) & kill -KILL $PPID; exec -a {mark} sleep 1000");
+    let line =
+        format!("(setsid bash -c 'exec -a {mark} sleep 1000') & kill -KILL $PPID; exec -a {mark} sleep 1000");
     let result = sandbox.session.exec(ExecRequest::shell(line).timeout(DEADLINE)).await.unwrap();
     assert!(matches!(result.outcome, Outcome::TimedOut | Outcome::Signalled { signal: 9 }), "{result:?}");
     until("all of it is gone", || running(&mark) == 0).await;
@@ -90,7 +91,8 @@ async fn one_that_kills_or_stops_its_reaper_gains_nothing() {
 async fn a_terminal_ends_too() {
     let sandbox = Sandbox::new().await;
     let mark = unique("mark");
-    let line = format!("trap '' HUP TERM; echo before; (exec -a {mark} setsid sleep 1000) & sleep 1000");
+    let line =
+        format!("trap '' HUP TERM; echo before; (setsid bash -c 'exec -a {mark} sleep 1000') & sleep 1000");
     let mut request = ExecRequest::shell(line).timeout(DEADLINE);
     request.tty = Some(TtySize::default());
     let result = sandbox.session.exec(request).await.unwrap();
@@ -102,7 +104,8 @@ async fn a_terminal_ends_too() {
 async fn cancelling_ends_everything_and_says_so() {
     let sandbox = Sandbox::new().await;
     let mark = unique("mark");
-    let line = format!("(exec -a {mark} setsid sleep 1000) & echo before; exec -a {mark} sleep 1000");
+    let line =
+        format!("(setsid bash -c 'exec -a {mark} sleep 1000') & echo before; exec -a {mark} sleep 1000");
     let process = sandbox.session.spawn(ExecRequest::shell(line)).await.unwrap();
     until("it runs", || running(&mark) == 2).await;
     process.cancel().await.unwrap();

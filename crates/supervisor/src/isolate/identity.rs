@@ -54,6 +54,18 @@ fn write_maps(child: Pid, users: &str, groups: &str) -> Result<(), Failure> {
         .map_err(|error| refused("user namespace", error))
 }
 
+/// Becomes the root of a user namespace that was mapped for a root caller. Anybody else is somebody there already.
+pub(crate) fn become_inside() -> rustix::io::Result<()> {
+    // Root outside and not mapped yet, this shows as no number that exists here.
+    if rustix::process::geteuid().as_raw() == AGENT_ID {
+        return Ok(());
+    }
+    let (user, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(user, user, user)
+}
+
 /// The workspace as a mount that is attached nowhere yet, its files shown as the default user's. For root.
 pub(crate) fn mapped_workspace(path: &Path, private: bool) -> Result<(OwnedFd, &'static str), Failure> {
     let metadata = fs::metadata(path).map_err(|error| refused("workspace", error))?;
