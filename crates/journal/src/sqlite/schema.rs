@@ -154,3 +154,27 @@ fn version(conn: &Connection, home: &Home) -> Result<usize, Trouble> {
         .optional()?
         .ok_or_else(foreign)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_becomes_a_newer_one_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&dir.path().join("journal.db")).unwrap();
+        let mut conn = open_writer(&home).unwrap();
+        let columns = |conn: &Connection| -> Vec<String> {
+            let mut columns = conn.prepare("SELECT name FROM pragma_table_info('signals')").unwrap();
+            columns.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let second = "ALTER TABLE signals ADD COLUMN at_ms INTEGER";
+        let third = "ALTER TABLE signals RENAME COLUMN word TO text";
+        migrate(&mut conn, &home, &[MIGRATIONS[0], second, "no SQL"]).unwrap_err();
+        assert_eq!(columns(&conn), ["id", "run", "word"]);
+        migrate(&mut conn, &home, &[MIGRATIONS[0], second, third]).unwrap();
+        assert_eq!(columns(&conn), ["id", "run", "text", "at_ms"]);
+        assert_eq!(version(&conn, &home).unwrap(), 3);
+        assert!(open_writer(&home).unwrap_err().to_string().contains("its format is 3"));
+    }
+}
