@@ -34,6 +34,11 @@ impl CommandError {
         Self { message: message.into(), code: EXIT_FAILED }
     }
 
+    /// The same, with the place that it comes from before it.
+    pub(crate) fn at(self, place: &str) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
+    }
+
     /// The text for people.
     pub(crate) fn message(&self) -> &str {
         &self.message
