@@ -263,7 +263,7 @@ impl SandboxSession for LocalSession {
         path: &'a str,
         archive: ArchiveReader,
     ) -> BoxFuture<'a, Result<(), SandboxError>> {
-        Box::pin(self.feed(Call::Unpack { path: path.into(), replace: false }, archive))
+        Box::pin(self.feed(Call::Unpack { path: path.into() }, archive))
     }
 
     fn persist<'a>(
@@ -275,6 +275,6 @@ impl SandboxSession for LocalSession {
     }
 
     fn restore(&self, archive: ArchiveReader) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(self.feed(Call::Unpack { path: ".".into(), replace: true }, archive))
+        Box::pin(self.feed(Call::Restore, archive))
     }
 }

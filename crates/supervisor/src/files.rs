@@ -1,6 +1,8 @@
 //! File operations, with no more rights than the session's default user has.
 
+use std::ffi::CString;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd;
 
 use mooring_sandbox::{FileKind, FileStat, WriteOptions};
 use rustix::fs::{
@@ -94,16 +96,11 @@ pub(crate) fn list(world: &World, path: &str) -> Result<Vec<FileStat>, Failure> 
     let fail = |errno: Errno| failure(path, errno);
     let folder = open(world, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
     let mut files = Vec::new();
-    for entry in Dir::read_from(&folder).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let name = entry.file_name();
-        if [&b"."[..], b".."].contains(&name.to_bytes()) {
-            continue;
-        }
-        match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+    for name in names(&folder).map_err(fail)? {
+        match statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => {
                 let target = if kind(&stat) == FileKind::Symlink {
-                    readlinkat(&folder, name, Vec::new())
+                    readlinkat(&folder, &name, Vec::new())
                         .ok()
                         .map(|target| target.to_string_lossy().into_owned())
                 } else {
@@ -149,24 +146,41 @@ pub(crate) fn stat(world: &World, path: &str) -> Result<FileStat, Failure> {
     Ok(file_stat(path.into(), &stat, target.map(|target| target.to_string_lossy().into_owned())))
 }
 
-/// Removes everything in a directory, through descriptors, following no link.
-pub(crate) fn remove_below(folder: &impl std::os::fd::AsFd) -> Result<(), Errno> {
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if [&b"."[..], b".."].contains(&name.to_bytes()) {
+/// Removes everything in a directory but what is called `spared`, through descriptors, following no link.
+pub(crate) fn remove_below(folder: &impl AsFd, spared: Option<&str>) -> Result<(), Errno> {
+    for name in names(folder)? {
+        if spared.is_some_and(|spared| spared.as_bytes() == name.to_bytes()) {
             continue;
         }
-        match unlinkat(folder, name, AtFlags::empty()) {
+        match unlinkat(folder, &name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => continue,
             Err(Errno::ISDIR) => {}
             Err(errno) => return Err(errno),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        remove_below(&openat(folder, name, flags, Mode::empty())?)?;
-        unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+        remove_below(&openat(folder, &name, flags, Mode::empty())?, None)?;
+        unlinkat(folder, &name, AtFlags::REMOVEDIR)?;
     }
     Ok(())
+}
+
+/// Moves everything in one directory to another.
+pub(crate) fn move_below(from: &impl AsFd, to: &impl AsFd) -> Result<(), Errno> {
+    for name in names(from)? {
+        renameat(from, &name, to, &name)?;
+    }
+    Ok(())
+}
+
+fn names(folder: &impl AsFd) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = entry?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// An error about a resolved path, told with the path that was asked for.
@@ -180,7 +194,7 @@ fn rename_path(error: Failure, asked: &str) -> Failure {
 }
 
 /// A name that nothing has, not even what an earlier supervisor left half-written.
-fn temporary_name() -> String {
+pub(crate) fn temporary_name() -> String {
     use std::hash::{BuildHasher as _, RandomState};
     format!(".moor-{:016x}", RandomState::new().hash_one(rustix::process::getpid()))
 }

@@ -6,8 +6,10 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use mooring_archive::ArchiveError;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
@@ -47,6 +49,12 @@ pub(crate) type Answer = (u64, Result<(), Failure>, Vec<u8>);
 pub(crate) enum Task {
     /// Remove a tree.
     Remove(String),
+    /// Unpack the input below a directory.
+    Unpack(String),
+    /// Replace the workspace by the input.
+    Restore,
+    /// Pack the workspace, without these, into the output.
+    Persist(Vec<String>),
 }
 
 impl Job {
@@ -201,40 +209,125 @@ fn prepare(world: &World, task: &Task, keep: &[&OwnedFd]) -> Result<(), Failure>
     sys::close_all_but(&keep).map_err(fail)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|errno| fail(errno.into()))?;
-    if world.level == Level::Namespaces {
-        // From here on it has the default user's rights and these alone; all of them end at the sandbox's edge.
-        let rights = task.rights();
-        let sets =
-            CapabilitySets { effective: rights, permitted: rights, inheritable: CapabilitySet::empty() };
-        rustix::thread::set_capabilities(None, sets).map_err(|errno| fail(errno.into()))?;
-    }
-    Ok(())
+    set_rights(world, task.rights(world), task.rights(world) | task.later_rights())
 }
 
+/// From here on the job has the default user's rights, and of others these alone. All of them end at the sandbox's
+/// edge.
+fn set_rights(world: &World, effective: CapabilitySet, permitted: CapabilitySet) -> Result<(), Failure> {
+    if world.level == Level::None {
+        return Ok(());
+    }
+    let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets)
+        .map_err(|errno| Failure::Invalid { reason: format!("cannot start a job: {errno}") })
+}
+
+/// A directory without permissions must be removable too.
+const TO_REMOVE: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::FOWNER);
+
 impl Task {
-    fn rights(&self) -> CapabilitySet {
+    fn rights(&self, world: &World) -> CapabilitySet {
         match self {
-            // A directory without permissions must be removable too.
-            Self::Remove(_) => CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER,
+            Self::Remove(_) => TO_REMOVE,
+            // Nobody to give a file to, nothing to give it with.
+            Self::Unpack(_) | Self::Restore if world.many_users && world.accounts.has_more() => {
+                CapabilitySet::CHOWN | CapabilitySet::FOWNER
+            }
+            Self::Unpack(_) | Self::Restore => CapabilitySet::empty(),
+            Self::Persist(_) => CapabilitySet::DAC_READ_SEARCH,
         }
     }
 
-    fn run(&self, world: &World, _input: OwnedFd, _output: OwnedFd) -> Result<(), Failure> {
+    fn later_rights(&self) -> CapabilitySet {
+        if matches!(self, Self::Restore) { TO_REMOVE } else { CapabilitySet::empty() }
+    }
+
+    fn run(&self, world: &World, input: OwnedFd, output: OwnedFd) -> Result<(), Failure> {
         match self {
             Self::Remove(path) => remove_tree(world, path),
+            Self::Unpack(path) => unpack(world, path, input),
+            Self::Restore => restore(world, input),
+            Self::Persist(without) => {
+                drop(input);
+                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), without)
+                    .map(drop)
+                    .map_err(|error| archive_failure(&error))
+            }
         }
+    }
+}
+
+fn unpack(world: &World, path: &str, input: OwnedFd) -> Result<(), Failure> {
+    let folder = paths::open(world, path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    unpack_into(world, &folder, input)
+}
+
+fn unpack_into(world: &World, folder: &OwnedFd, input: OwnedFd) -> Result<(), Failure> {
+    let owners = |user: &str, group: &str| {
+        let accounts = &world.accounts;
+        if !world.many_users || !accounts.has_more() {
+            return None;
+        }
+        let user = accounts.user(Some(user)).or_else(|| accounts.user(None))?;
+        Some((user.id, accounts.group(group).unwrap_or(user.id)))
+    };
+    let limits = mooring_archive::Limits::default();
+    mooring_archive::unpack(&by_number(folder), File::from(input), &limits, &owners)
+        .map(drop)
+        .map_err(|error| archive_failure(&error))
+}
+
+/// Unpacks beside what is there, and lets go of that only when all has come.
+fn restore(world: &World, input: OwnedFd) -> Result<(), Failure> {
+    let name = files::temporary_name();
+    let fail = |errno: Errno| paths::failure(".", errno);
+    rustix::fs::mkdirat(&world.root_fd, name.as_str(), Mode::from_raw_mode(0o700)).map_err(fail)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |name: &str| rustix::fs::openat(&world.root_fd, name, flags, Mode::empty());
+    let staged = open(&name).map_err(fail)?;
+    let unpacked = unpack_into(world, &staged, input);
+    set_rights(world, TO_REMOVE, TO_REMOVE)?;
+    let replaced = unpacked.and_then(|()| {
+        let root = open(".").map_err(fail)?;
+        files::remove_below(&root, Some(&name)).map_err(fail)?;
+        files::move_below(&staged, &root).map_err(fail)
+    });
+    // Empty after success, half an archive after failure.
+    let tidied = files::remove_below(&staged, None)
+        .and_then(|()| rustix::fs::unlinkat(&world.root_fd, name.as_str(), AtFlags::REMOVEDIR));
+    replaced.and_then(|()| tidied.map_err(fail))
+}
+
+/// A directory by its descriptor, for an interface that wants a path.
+fn by_number(folder: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", folder.as_raw_fd()).into()
+}
+
+fn archive_failure(error: &ArchiveError) -> Failure {
+    match error {
+        ArchiveError::Refused { member, reason } => {
+            Failure::Archive { member: member.clone(), reason: reason.clone() }
+        }
+        ArchiveError::Limit { member, what, limit } => {
+            Failure::Archive { member: member.clone(), reason: format!("more than {limit} {what}") }
+        }
+        ArchiveError::File { path, source, .. } => {
+            Failure::File { path: path.display().to_string(), reason: source.to_string() }
+        }
+        other => Failure::Archive { member: "-".into(), reason: other.to_string() },
     }
 }
 
 fn remove_tree(world: &World, path: &str) -> Result<(), Failure> {
     let fail = |errno: Errno| paths::failure(path, errno);
     let (folder, name) = paths::open_parent(world, path, false)?;
-    match rustix::fs::unlinkat(&folder, name.as_str(), rustix::fs::AtFlags::empty()) {
+    match rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
         other => return other.map_err(fail),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let tree = rustix::fs::openat(&folder, name.as_str(), flags, Mode::empty()).map_err(fail)?;
-    files::remove_below(&tree).map_err(fail)?;
-    rustix::fs::unlinkat(&folder, name.as_str(), rustix::fs::AtFlags::REMOVEDIR).map_err(fail)
+    files::remove_below(&tree, None).map_err(fail)?;
+    rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::REMOVEDIR).map_err(fail)
 }

@@ -270,9 +270,9 @@ impl Server {
                 let files = vec![files::stat(&self.world, &path)?];
                 Ok(Some((Reply::Files { files }, Vec::new())))
             }
-            Call::Unpack { .. } | Call::Persist { .. } => {
-                Err(Failure::Invalid { reason: "archives are not built yet".into() })
-            }
+            Call::Unpack { path } => self.answer_job(&Task::Unpack(path)),
+            Call::Restore => self.answer_job(&Task::Restore),
+            Call::Persist { without } => self.answer_job(&Task::Persist(without)),
             Call::Feed { job } => {
                 let answer = self.job(job)?.feed(id, payload);
                 self.job_reply(job, answer)
@@ -346,6 +346,11 @@ impl Server {
         self.next += 1;
         self.jobs.insert(number, job);
         Ok(number)
+    }
+
+    fn answer_job(&mut self, task: &Task) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
+        let job = self.start_job(task)?;
+        Ok(Some((Reply::Job { job }, Vec::new())))
     }
 
     /// An answer that a call got at once.

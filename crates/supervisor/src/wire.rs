@@ -130,9 +130,9 @@ pub enum Call {
     Unpack {
         /// The directory.
         path: String,
-        /// Empty the directory first.
-        replace: bool,
     },
+    /// The same for the whole workspace, in place of what is there. That goes only when all has come.
+    Restore,
     /// Start packing the workspace. Answered with [`Reply::Job`]; [`Call::Pull`] from it then.
     Persist {
         /// What to leave out, relative to the root.

@@ -2,6 +2,7 @@
 //!
 //! Run as root, all of it runs a second time as an ordinary user (`ordinary_user`).
 
+mod archives;
 mod exec;
 mod files;
 mod inside;
