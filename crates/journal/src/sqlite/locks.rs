@@ -231,7 +231,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    while taken.load(Ordering::Relaxed) < 2000 {
+                    while taken.load(Ordering::Relaxed) < 300 {
                         if let Ok(lock) = locks.take(&run, "owner") {
                             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
                             taken.fetch_add(1, Ordering::Relaxed);
