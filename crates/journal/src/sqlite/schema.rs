@@ -58,6 +58,10 @@ pub(crate) fn open_writer(home: &Home) -> Result<Connection, JournalError> {
     check_place(home)?;
     let prepare = || -> Result<Connection, Trouble> {
         let mut conn = connect(home)?;
+        if conn.is_readonly("main")? {
+            // SQLite opens for reading what it may not write.
+            return Err(Trouble::Refused(home.unwritable(None)));
+        }
         // First of all: a database that is not ours is left as it is.
         version(&conn, home)?;
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;

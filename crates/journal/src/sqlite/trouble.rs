@@ -87,12 +87,8 @@ impl Home {
     pub(crate) fn sqlite(&self, error: &rusqlite::Error) -> JournalError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => JournalError::Full { store: self.name.clone() },
-            Some(
-                code @ (ErrorCode::SystemIoFailure
-                | ErrorCode::CannotOpen
-                | ErrorCode::PermissionDenied
-                | ErrorCode::ReadOnly),
-            ) => self.unwritable(code, error),
+            Some(ErrorCode::SystemIoFailure) => self.unwritable(Some(error)),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => self.unwritable(None),
             Some(ErrorCode::NotADatabase) => self.failed(format!(
                 "the file is not a journal ({error}); move it away to start anew. `moor doctor` tells more"
             )),
@@ -107,19 +103,19 @@ impl Home {
         }
     }
 
-    /// SQLite could not read or write; the probe may tell why.
-    fn unwritable(&self, code: ErrorCode, error: &rusqlite::Error) -> JournalError {
-        match self.probe() {
-            Err(probe) if is_full(&probe) => JournalError::Full { store: self.name.clone() },
-            Err(probe) => self.failed(format!(
+    /// It could not be opened, or the system failed with `error`. The probe may tell why.
+    pub(crate) fn unwritable(&self, error: Option<&rusqlite::Error>) -> JournalError {
+        match (self.probe(), error) {
+            (Err(probe), _) if is_full(&probe) => JournalError::Full { store: self.name.clone() },
+            (Err(probe), _) => self.failed(format!(
                 "it cannot be written, nor can another file beside it: {}{}",
                 probe.kind(),
                 next_step(&probe)
             )),
-            Ok(()) if code == ErrorCode::SystemIoFailure => self.failed(format!(
+            (Ok(()), Some(error)) => self.failed(format!(
                 "the system could not read or write it ({error}); check the disk, then resume"
             )),
-            Ok(()) => self.failed("it cannot be opened; check that you may read and write it"),
+            (Ok(()), None) => self.failed("it cannot be read and written; check its owner and its mode"),
         }
     }
 

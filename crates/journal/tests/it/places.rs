@@ -79,26 +79,35 @@ async fn a_journal_that_is_moved_away_takes_no_more() {
 #[test]
 fn without_permission() {
     let dir = tempfile::tempdir().unwrap();
-    drop(SqliteJournal::open(&dir.path().join("journal.db")).unwrap());
-    fs::create_dir(dir.path().join("locked")).unwrap();
-    fs::set_permissions(dir.path().join("locked"), PermissionsExt::from_mode(0o555)).unwrap();
-    fs::set_permissions(dir.path().join("journal.db"), PermissionsExt::from_mode(0o400)).unwrap();
+    let mode = |name: &str, mode| {
+        fs::set_permissions(dir.path().join(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for (folder, bits) in [("locked", 0o555), ("open", 0o777)] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+        drop(SqliteJournal::open(&dir.path().join(folder).join("journal.db")).unwrap());
+        mode(&format!("{folder}/journal.db"), 0o444);
+        mode(folder, bits);
+    }
     // Root may do all: then nobody does it, by a way that does not lead through root's home.
     let uid = fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).unwrap();
     let mut command = Command::new("/proc/self/exe");
     if uid == 0 {
-        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        mode("", 0o755);
         command.uid(65534).gid(65534);
     }
     command.args(["--exact", "places::without_permission_child", "--ignored", "--nocapture"]);
     command.env("DIR", dir.path()).current_dir("/");
-    insta::assert_snapshot!(said(&succeed(command)));
+    let output = succeed(command);
+    // So that it can be removed.
+    mode("locked", 0o755);
+    insta::assert_snapshot!(said(&output));
 }
 
 #[test]
 #[ignore = "run by without_permission"]
 fn without_permission_child() {
-    say(&[refusal(&child_dir().join("journal.db")), refusal(&child_dir().join("locked/journal.db"))]);
+    let names = ["locked/journal.db", "locked/new.db", "open/journal.db"];
+    say(&names.map(|name| refusal(&child_dir().join(name))));
 }
 
 #[test]
@@ -115,7 +124,7 @@ fn on_a_read_only_file_system_child() {
     let path = child_dir().join("journal.db");
     drop(SqliteJournal::open(&path).unwrap());
     let mut mount = Command::new("mount");
-    mount.args(["-o", "remount,ro"]).arg(child_dir());
+    mount.args(["-o", "remount,bind,ro"]).arg(child_dir());
     succeed(mount);
     say(&[refusal(&path), refusal(&child_dir().join("new.db"))]);
 }
