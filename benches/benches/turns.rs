@@ -2,6 +2,8 @@
 //!
 //! The model is scripted and the tool trivial, so that all that is measured is the harness and its journal. A turn is
 //! the time from one call of the model to the next. The figure at turn N is taken over the turns within 5 % of N.
+//!
+//! For a profiler or `strace`, the program does one run alone: `one-run CASE TURNS`, with a case of [`Case::name`].
 
 #![expect(clippy::print_stdout, reason = "a bench reports on the terminal")]
 
@@ -35,12 +37,14 @@ enum Line {
 
 fn main() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, case] = args.as_slice()
-        && word == "waiting"
-    {
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // A process of its own: memory is measured from a clean start.
-        println!("{}", serde_json::to_string(&ours::waiting(Case::named(case)?)?)?);
-        return Ok(());
+        ["waiting", case] => {
+            println!("{}", serde_json::to_string(&ours::waiting(Case::named(case)?)?)?);
+            return Ok(());
+        }
+        ["one-run", case, turns] => return ours::one_run(Case::named(case)?, turns.parse()?),
+        _ => {}
     }
 
     println!("machine: {}; load at start: {}", machine::describe(), machine::load());

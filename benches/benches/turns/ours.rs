@@ -31,7 +31,7 @@ impl Case {
         match self {
             Self::Memory => "memory",
             Self::Sqlite => "SQLite",
-            Self::Synced => "SQLite, 1 sync a turn",
+            Self::Synced => "SQLite, synced",
         }
     }
 
@@ -108,6 +108,14 @@ pub(crate) fn concurrent(case: Case) -> Result<Vec<Line>, Error> {
         }
     }
     Ok(lines)
+}
+
+/// One run and nothing else.
+pub(crate) fn one_run(case: Case, turns: usize) -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let journal = case.journal(folder.path())?;
+    let run = drive(journal, script(turns), case.effect(), Arc::new(Marks::default()), "run".into());
+    Runtime::new()?.block_on(run)
 }
 
 /// 1,000 runs whose model never answers: their memory, and their CPU time over five seconds of waiting.
