@@ -14,6 +14,7 @@ mod view;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::SignalKind;
 
 use crate::args::{Args, Command, ManifestCommand};
 use crate::command_error::CommandError;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
+    // A file size limit is an error of the write that meets it, not the end of the program.
+    let _over_limit = tokio::signal::unix::signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     match command {
         Command::Run(args) => command::run::run(args).await,
         Command::Resume(args) => command::resume::resume(&args).await,
