@@ -43,10 +43,13 @@ impl fmt::Display for Table {
             for (column, cell) in row.iter().enumerate() {
                 let width = width(column);
                 same &= column < self.words && above.get(column) == Some(cell);
+                if column > 0 {
+                    write!(f, "  ")?;
+                }
                 match column < self.words {
-                    true if same => write!(f, "{:width$}  ", "")?,
-                    true => write!(f, "{cell:width$}  ")?,
-                    false => write!(f, "{cell:>width$}  ")?,
+                    true if same => write!(f, "{:width$}", "")?,
+                    true => write!(f, "{cell:width$}")?,
+                    false => write!(f, "{cell:>width$}")?,
                 }
             }
             writeln!(f)?;
