@@ -9,3 +9,4 @@ mod manifest;
 mod moor;
 mod ordinary_user;
 mod terminal;
+mod wire;
