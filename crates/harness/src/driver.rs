@@ -47,39 +47,7 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
     }
     let owner = format!("process {}", host.pid);
     let claim = host.journal.create(&new.id, (host.now_ms)(), &owner).await?;
-    let specs: Vec<ToolSpec> = host.tools.iter().map(|tool| tool.spec()).collect();
-    let started = RunStarted {
-        runtime: host.runtime.clone(),
-        agent: json(&new.agent),
-        input: new.input.iter().map(json).collect(),
-        manifest: new.manifest.to_value(),
-        manifest_digest: new.manifest.digest(),
-        manifest_base: Some(new.manifest_base.to_string_lossy().into_owned()),
-        sandbox: match &host.sandbox {
-            None => Value::Null,
-            Some(client) => json!({
-                "backend": client.backend_id(),
-                "session_id": new.session_id,
-                "workspace": new.workspace,
-                "options": new.sandbox,
-            }),
-        },
-        limits: json(&new.limits),
-        instructions: new.instructions,
-        tools: specs.iter().map(json).collect(),
-        parent: new.parent,
-        labels: new.labels,
-    };
-    let state =
-        State::begin(&started, 1).map_err(|source| HarnessError::Fold { run: new.id.clone(), source })?;
-    let mut driver = Driver::new(host, new.id, claim, state, specs);
-    driver.outbox.push(Stamped { at_ms: (host.now_ms)(), event: Event::RunStarted(Box::new(started)) });
-    driver.push(Event::DriverAttached(DriverAttached {
-        pid: host.pid,
-        runtime: host.runtime.clone(),
-        resumed: false,
-    }))?;
-    driver.drive().await
+    begin(host, new, claim)?.drive().await
 }
 
 /// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
@@ -119,6 +87,44 @@ pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> 
         resumed: true,
     }))?;
     driver.drive().await
+}
+
+/// The driver of a new run, with the run's first events. It takes all of `new`, so that a manifest with its files is
+/// not held a second time for as long as the run goes.
+fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessError> {
+    let specs: Vec<ToolSpec> = host.tools.iter().map(|tool| tool.spec()).collect();
+    let started = RunStarted {
+        runtime: host.runtime.clone(),
+        agent: json(&new.agent),
+        input: new.input.iter().map(json).collect(),
+        manifest: new.manifest.to_value(),
+        manifest_digest: new.manifest.digest(),
+        manifest_base: Some(new.manifest_base.to_string_lossy().into_owned()),
+        sandbox: match &host.sandbox {
+            None => Value::Null,
+            Some(client) => json!({
+                "backend": client.backend_id(),
+                "session_id": new.session_id,
+                "workspace": new.workspace,
+                "options": new.sandbox,
+            }),
+        },
+        limits: json(&new.limits),
+        instructions: new.instructions,
+        tools: specs.iter().map(json).collect(),
+        parent: new.parent,
+        labels: new.labels,
+    };
+    let state =
+        State::begin(&started, 1).map_err(|source| HarnessError::Fold { run: new.id.clone(), source })?;
+    let mut driver = Driver::new(host, new.id, claim, state, specs);
+    driver.outbox.push(Stamped { at_ms: (host.now_ms)(), event: Event::RunStarted(Box::new(started)) });
+    driver.push(Event::DriverAttached(DriverAttached {
+        pid: host.pid,
+        runtime: host.runtime.clone(),
+        resumed: false,
+    }))?;
+    Ok(driver)
 }
 
 /// One driver of one run.
