@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{CancelRequested, DriverAttached, RunStarted};
+use mooring_journal::event::{ApprovalRequested, CancelRequested, DriverAttached, RunStarted};
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::run::{Finished, Host, NewRun};
-use crate::{HarnessError, Live, Next, State, Status};
+use crate::{Call, HarnessError, Live, Next, State, Status};
 
 /// How often a driver looks whether another process left word.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -57,23 +57,7 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
 pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
     let owner = format!("process {}", host.pid);
     let claim = host.journal.claim(run, &owner).await?;
-    let fold = |source| HarnessError::Fold { run: run.clone(), source };
-    let mut state: Option<State> = None;
-    let mut after = 0;
-    loop {
-        let records = host.journal.read(run, after, PAGE).await?;
-        let Some(last) = records.last() else { break };
-        after = last.seq;
-        match &mut state {
-            None => state = State::fold(&records).map_err(fold)?,
-            Some(state) => {
-                for record in &records {
-                    state.apply(&record.event).map_err(fold)?;
-                }
-            }
-        }
-    }
-    let Some(state) = state else { return Err(HarnessError::Empty { run: run.clone() }) };
+    let state = fold(host.journal.as_ref(), run, |_| {}).await?;
     if state.status == Status::Completed {
         return Err(HarnessError::Completed { run: run.clone() });
     }
@@ -137,8 +121,6 @@ struct Driver<'h> {
     /// The tools on offer, by name.
     tools: HashMap<String, Arc<dyn Tool>>,
     session: Option<Arc<dyn SandboxSession>>,
-    /// What the user asked, in a line.
-    headline: String,
     /// Happened, folded, and not yet appended.
     outbox: Vec<Stamped>,
     cancel: CancellationToken,
@@ -150,8 +132,7 @@ impl<'h> Driver<'h> {
         let offered = |name: &str| specs.iter().any(|spec| spec.name == name);
         let named = host.tools.iter().map(|tool| (tool.spec().name, Arc::clone(tool)));
         let tools = named.filter(|(name, _)| offered(name)).collect();
-        let headline = headline(&state);
-        Self { host, run, claim, state, specs, tools, session: None, headline, outbox: Vec::new(), cancel }
+        Self { host, run, claim, state, specs, tools, session: None, outbox: Vec::new(), cancel }
     }
 
     async fn drive(&mut self) -> Result<Finished, HarnessError> {
@@ -172,6 +153,7 @@ impl<'h> Driver<'h> {
             if self.cancel.is_cancelled() && !self.state.cancelling && self.state.status == Status::Running {
                 self.push(Event::CancelRequested(CancelRequested { by: "user".into() }))?;
             }
+            self.expire_approvals()?;
             match self.state.next() {
                 Next::Sandbox => self.start_sandbox().await?,
                 Next::Model => self.ask_model().await?,
@@ -220,7 +202,10 @@ impl<'h> Driver<'h> {
             run: self.run.clone(),
             epoch: self.claim.epoch,
             after,
-            summary: events.iter().any(|stamped| changes_summary(&stamped.event)).then(|| self.summary()),
+            summary: events
+                .iter()
+                .any(|stamped| changes_summary(&stamped.event))
+                .then(|| summary(&self.state)),
             events: events.clone(),
             durability,
         };
@@ -237,18 +222,50 @@ impl<'h> Driver<'h> {
         }
         Ok(())
     }
+}
 
-    /// What listings show.
-    fn summary(&self) -> Value {
-        json!({
-            "status": self.state.status.as_str(),
-            "agent": self.state.agent.name,
-            "model": self.state.agent.model,
-            "turns": self.state.turns,
-            "usage": self.state.usage,
-            "input": self.headline,
-        })
+/// Folds a run from its journal, and shows each event on the way.
+pub(crate) async fn fold(
+    journal: &dyn Journal,
+    run: &RunId,
+    mut see: impl FnMut(&Record),
+) -> Result<State, HarnessError> {
+    let wrong = |source| HarnessError::Fold { run: run.clone(), source };
+    let mut state: Option<State> = None;
+    let mut after = 0;
+    loop {
+        let records = journal.read(run, after, PAGE).await?;
+        let Some(last) = records.last() else { break };
+        after = last.seq;
+        records.iter().for_each(&mut see);
+        match &mut state {
+            None => state = State::fold(&records).map_err(wrong)?,
+            Some(state) => records.iter().try_for_each(|record| state.apply(&record.event)).map_err(wrong)?,
+        }
     }
+    state.ok_or_else(|| HarnessError::Empty { run: run.clone() })
+}
+
+/// What listings show of a run.
+pub(crate) fn summary(state: &State) -> Value {
+    let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
+        json!({
+            "id": asked.approval_id,
+            "tool": call.tool,
+            "input": call.input,
+            "reason": asked.reason,
+            "expires_ms": asked.expires_ms,
+        })
+    };
+    json!({
+        "status": state.status.as_str(),
+        "agent": state.agent.name,
+        "model": state.agent.model,
+        "turns": state.turns,
+        "usage": state.usage,
+        "input": headline(state),
+        "approvals": state.approvals().map(waiting).collect::<Vec<_>>(),
+    })
 }
 
 /// Cancels the run when another process asks for it.
@@ -275,7 +292,12 @@ fn headline(state: &State) -> String {
 fn changes_summary(event: &Event) -> bool {
     matches!(
         event,
-        Event::RunStarted(_) | Event::DriverAttached(_) | Event::ModelCompleted(_) | Event::RunFinished(_)
+        Event::RunStarted(_)
+            | Event::DriverAttached(_)
+            | Event::ModelCompleted(_)
+            | Event::ApprovalRequested(_)
+            | Event::ApprovalAnswered(_)
+            | Event::RunFinished(_)
     )
 }
 

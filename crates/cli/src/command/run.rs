@@ -58,6 +58,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
         instructions: file.instructions.clone(),
         capabilities: file.capabilities.clone(),
         settings: file.settings.clone(),
+        policy: file.policy.clone(),
     };
     let origin = match (&args.model, &args.agent) {
         (Some(_), _) => "--model".to_owned(),

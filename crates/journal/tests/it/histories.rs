@@ -6,8 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    CancelRequested, DriverAttached, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError,
-    RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, DriverAttached, ModelCompleted, ModelFailed,
+    ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted, SandboxLost, SandboxReady,
+    SandboxRequested, ToolCompleted, ToolRequested,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -40,7 +41,7 @@ fn names(extension: &str) -> Vec<String> {
 
 #[test]
 fn every_history_loads_and_is_written_back_the_same() {
-    assert_eq!(names(".jsonl"), ["v1-every-event.jsonl", "v1-unknown-events.jsonl"]);
+    assert_eq!(names(".jsonl"), ["v1-approvals.jsonl", "v1-every-event.jsonl", "v1-unknown-events.jsonl"]);
     for name in names(".jsonl") {
         let written: Vec<_> =
             records(&name).iter().map(|record| serde_json::to_string(record).unwrap()).collect();
@@ -49,13 +50,13 @@ fn every_history_loads_and_is_written_back_the_same() {
 }
 
 #[test]
-fn the_first_history_has_every_event() {
+fn the_histories_have_every_event() {
     let kinds = |records: &[Record]| -> BTreeSet<String> {
         let kind =
             |record: &Record| serde_json::to_value(record).unwrap()["type"].as_str().unwrap().to_owned();
         records.iter().map(kind).collect()
     };
-    let history = records("v1-every-event.jsonl");
+    let history = [records("v1-every-event.jsonl"), records("v1-approvals.jsonl")].concat();
     assert_eq!(kinds(&history), kinds(&every_event()));
     assert!(!history.iter().any(|record| matches!(record.event, Event::Unknown(_))));
     assert!(
@@ -198,6 +199,24 @@ fn every_event() -> Vec<Record> {
             kind: "kind".to_owned(),
             message: "message".to_owned(),
             retryable: true,
+        }),
+        Event::ApprovalRequested(ApprovalRequested {
+            approval_id: "0123456789ab".to_owned(),
+            turn: 1,
+            call_id: "call".to_owned(),
+            tool: "tool".to_owned(),
+            digest: "digest".to_owned(),
+            policy_version: "version".to_owned(),
+            rule: Some(0),
+            reason: "reason".to_owned(),
+            expires_ms: 2000,
+        }),
+        Event::ApprovalAnswered(ApprovalAnswered {
+            approval_id: "0123456789ab".to_owned(),
+            decision: "allow".to_owned(),
+            always: true,
+            by: "ann".to_owned(),
+            reason: Some("reason".to_owned()),
         }),
         Event::ToolRequested(ToolRequested {
             turn: 1,
