@@ -47,6 +47,35 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
     }
     let owner = format!("process {}", host.pid);
     let claim = host.journal.create(&new.id, (host.now_ms)(), &owner).await?;
+    begin(host, new, claim)?.drive().await
+}
+
+/// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
+///
+/// # Errors
+/// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
+pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
+    let owner = format!("process {}", host.pid);
+    let claim = host.journal.claim(run, &owner).await?;
+    let state = fold(host.journal.as_ref(), run, |_| {}).await?;
+    if state.status == Status::Completed {
+        return Err(HarnessError::Completed { run: run.clone() });
+    }
+    // The tools are those that the run began with: a conversation must not change under the model.
+    let specs: Vec<ToolSpec> =
+        state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
+    let mut driver = Driver::new(host, run.clone(), claim, state, specs);
+    driver.push(Event::DriverAttached(DriverAttached {
+        pid: host.pid,
+        runtime: host.runtime.clone(),
+        resumed: true,
+    }))?;
+    driver.drive().await
+}
+
+/// The driver of a new run, with the run's first events. It takes all of `new`, so that a manifest with its files is
+/// not held a second time for as long as the run goes.
+fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessError> {
     let specs: Vec<ToolSpec> = host.tools.iter().map(|tool| tool.spec()).collect();
     let started = RunStarted {
         runtime: host.runtime.clone(),
@@ -79,30 +108,7 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
         runtime: host.runtime.clone(),
         resumed: false,
     }))?;
-    driver.drive().await
-}
-
-/// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
-///
-/// # Errors
-/// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
-pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
-    let owner = format!("process {}", host.pid);
-    let claim = host.journal.claim(run, &owner).await?;
-    let state = fold(host.journal.as_ref(), run, |_| {}).await?;
-    if state.status == Status::Completed {
-        return Err(HarnessError::Completed { run: run.clone() });
-    }
-    // The tools are those that the run began with: a conversation must not change under the model.
-    let specs: Vec<ToolSpec> =
-        state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
-    let mut driver = Driver::new(host, run.clone(), claim, state, specs);
-    driver.push(Event::DriverAttached(DriverAttached {
-        pid: host.pid,
-        runtime: host.runtime.clone(),
-        resumed: true,
-    }))?;
-    driver.drive().await
+    Ok(driver)
 }
 
 /// One driver of one run.
