@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, FileControl};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +34,9 @@ const FOLD_AT: i64 = 1024;
 /// Pages in the log from which on appends wait for that: 16 MiB. The log starts over only where all of it has been
 /// folded, which appends without a pause keep from happening.
 const STOP_AT: i64 = 4 * FOLD_AT;
+
+/// How long appends wait at most while somebody else folds a log that is too long.
+const FOLD_WAIT: Duration = Duration::from_secs(5);
 
 /// Transactions between two looks at the log's length.
 const LOOK_EVERY: u32 = 32;
@@ -294,11 +297,20 @@ impl Side {
         }
     }
 
-    /// Folds the log while no append can come between. What fails or is in others' way is left for the next time.
+    /// Folds the log while no append can come between. While another thread or process folds it, this waits; what
+    /// fails or takes too long is left for the next time.
     fn fold(&mut self) {
-        if self.log_is_too_long {
-            let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-            self.log_is_too_long = false;
+        if !self.log_is_too_long {
+            return;
+        }
+        self.log_is_too_long = false;
+        let until = Instant::now() + FOLD_WAIT;
+        loop {
+            let busy = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, bool>(0));
+            if !matches!(busy, Ok(true)) || Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
