@@ -18,7 +18,7 @@ use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
 use mooring_model::ToolSpec;
-use mooring_sandbox::{Plan, SandboxSession};
+use mooring_sandbox::SandboxSession;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -39,7 +39,7 @@ const PAGE: usize = 4096;
 /// this sandbox; [`HarnessError::Journal`] where the run must stop because it cannot be recorded.
 pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
     if let Some(client) = &host.sandbox {
-        let plan = Plan::new(&new.manifest, &new.manifest_base, &client.support(), client.backend_id())?;
+        let plan = stage::plan(client.as_ref(), &new.manifest, &new.manifest_base).await?;
         if let Some(workspace) = &new.workspace {
             // A directory that the caller named is theirs: nothing in it is overwritten.
             plan.refuse_conflicts(workspace)?;
