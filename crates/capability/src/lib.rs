@@ -5,6 +5,7 @@
 
 mod apply_patch;
 mod capability;
+mod context;
 mod diff;
 mod instructions;
 mod patch;
@@ -17,6 +18,7 @@ mod truncate;
 mod view_image;
 
 pub use capability::{CAPABILITIES, Capability, capability};
+pub use context::{WorkspaceContext, workspace_context};
 pub use diff::{DiffError, apply_diff, created_content};
 pub use instructions::system_instructions;
 pub use patch::{Operation, SyntaxError, parse_json_patch, parse_patch};

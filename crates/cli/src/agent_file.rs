@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mooring_harness::{Limits, Policy};
+use mooring_journal::event::RunStarted;
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
@@ -41,6 +42,9 @@ pub(crate) struct AgentFile {
     /// What the agent may do without asking.
     #[serde(default)]
     pub(crate) policy: Policy,
+    /// Whether the agent is told what the workspace says about itself.
+    #[serde(default = "yes")]
+    pub(crate) guidance: bool,
 }
 
 /// A manifest by path or in place.
@@ -69,6 +73,10 @@ pub(crate) struct SandboxTable {
     pub(crate) cpus: Option<f64>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_name() -> String {
     "agent".into()
 }
@@ -90,6 +98,7 @@ impl Default for AgentFile {
             limits: Limits::default(),
             settings: Settings::default(),
             policy: Policy::default(),
+            guidance: true,
         }
     }
 }
@@ -113,6 +122,26 @@ impl AgentFile {
             }
         }
         Ok(agent)
+    }
+
+    /// The agent of a run that has been, for a run that goes on with its conversation.
+    pub(crate) fn again(started: &RunStarted, sandbox: SandboxTable) -> Result<Self, CommandError> {
+        let agent = crate::command::resume::agent(started)?;
+        let limits = serde_json::from_value(started.limits.clone())
+            .map_err(|error| CommandError::failed(format!("the run's limits cannot be read: {error}")))?;
+        Ok(Self {
+            name: agent.name,
+            model: Some(agent.model),
+            base_url: agent.base_url,
+            instructions: agent.instructions,
+            manifest: None,
+            capabilities: agent.capabilities,
+            sandbox,
+            limits,
+            settings: agent.settings,
+            policy: agent.policy,
+            guidance: agent.guidance,
+        })
     }
 
     /// The manifest and the directory that its local sources are relative to.

@@ -18,6 +18,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run an agent.
     Run(RunArgs),
+    /// Talk with an agent: each line is a run, and all of them one conversation.
+    Chat(ChatArgs),
     /// Go on with a run that was interrupted, failed or cancelled.
     Resume(ResumeArgs),
     /// List runs, the newest first.
@@ -58,9 +60,9 @@ pub(crate) enum IsolationArg {
     None,
 }
 
-/// `moor run`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArgs {
+/// What `moor run` and `moor chat` have in common.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AgentArgs {
     /// Agent file (TOML).
     #[arg(long, value_name = "FILE")]
     pub(crate) agent: Option<PathBuf>,
@@ -79,11 +81,30 @@ pub(crate) struct RunArgs {
     /// Keep the workspace in this directory and leave it there.
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
+    /// Go on with the conversation of this name, in its workspace, or begin it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
     /// Print one JSON event per line, as into a pipe.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `moor run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// The agent.
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
     /// What the agent is to do.
     pub(crate) prompt: String,
+}
+
+/// `moor chat`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChatArgs {
+    /// The agent.
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
 }
 
 /// `moor resume`.

@@ -2,6 +2,8 @@
 
 pub(crate) mod approve;
 pub(crate) mod cancel;
+pub(crate) mod chat;
+pub(crate) mod conversation;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod manifest;

@@ -10,6 +10,7 @@ use mooring_model::{ModelClient, ModelOptions, ModelSpec, Secret};
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::agent_file::SandboxTable;
 use crate::args::IsolationArg;
@@ -154,16 +155,17 @@ fn bytes(text: &str) -> Result<u64, CommandError> {
     })
 }
 
-/// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it.
+/// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as
+/// long as the handle lives.
 pub(crate) fn cancel_on_signals(
     note: impl Fn(&str) + Send + 'static,
-) -> Result<CancellationToken, CommandError> {
+) -> Result<(CancellationToken, AbortOnDropHandle<()>), CommandError> {
     use tokio::signal::unix::{SignalKind, signal};
     let token = CancellationToken::new();
     let cancel = token.clone();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         for first in [true, false] {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -177,5 +179,5 @@ pub(crate) fn cancel_on_signals(
         // The journal is whole at every moment, and the sandbox dies with its socket.
         std::process::exit(130);
     });
-    Ok(token)
+    Ok((token, AbortOnDropHandle::new(listening)))
 }

@@ -41,6 +41,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
     let _over_limit = tokio::signal::unix::signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     match command {
         Command::Run(args) => command::run::run(args).await,
+        Command::Chat(args) => command::chat::chat(args).await,
         Command::Resume(args) => command::resume::resume(&args).await,
         Command::Runs(args) => command::runs::runs(&args).await,
         Command::Show(args) => command::show::show(&args).await,

@@ -81,6 +81,7 @@ fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessEr
         runtime: host.runtime.clone(),
         agent: json(&new.agent),
         input: new.input.iter().map(json).collect(),
+        history: new.history,
         manifest: new.manifest.to_value(),
         manifest_digest: new.manifest.digest(),
         manifest_base: Some(new.manifest_base.to_string_lossy().into_owned()),
@@ -91,6 +92,7 @@ fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessEr
                 "session_id": new.session_id,
                 "workspace": new.workspace,
                 "options": new.sandbox,
+                "state": new.sandbox_state,
             }),
         },
         limits: json(&new.limits),
@@ -156,6 +158,7 @@ impl<'h> Driver<'h> {
             self.expire_approvals()?;
             match self.state.next() {
                 Next::Sandbox => self.start_sandbox().await?,
+                Next::Context => self.add_context().await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
                 Next::Abandon => self.abandon_calls().await?,
@@ -225,7 +228,10 @@ impl<'h> Driver<'h> {
 }
 
 /// Folds a run from its journal, and shows each event on the way.
-pub(crate) async fn fold(
+///
+/// # Errors
+/// [`HarnessError::Empty`] for a run without events; [`HarnessError::Fold`] where its events do not fit together.
+pub async fn fold(
     journal: &dyn Journal,
     run: &RunId,
     mut see: impl FnMut(&Record),
@@ -264,6 +270,7 @@ pub(crate) fn summary(state: &State) -> Value {
         "turns": state.turns,
         "usage": state.usage,
         "input": headline(state),
+        "session": state.started.labels.get("session"),
         "approvals": state.approvals().map(waiting).collect::<Vec<_>>(),
     })
 }
@@ -285,7 +292,9 @@ fn watch_signals(journal: Arc<dyn Journal>, run: RunId, cancel: CancellationToke
 
 /// The first line of what the user asked, cut to what a listing can show.
 fn headline(state: &State) -> String {
-    let text = state.items.first().map(mooring_model::Item::text).unwrap_or_default();
+    // What was asked in this run comes last in its input.
+    let asked = state.started.input.len().saturating_sub(1);
+    let text = state.items.get(asked).map(mooring_model::Item::text).unwrap_or_default();
     text.lines().next().unwrap_or_default().chars().take(120).collect()
 }
 

@@ -16,7 +16,7 @@ mod policy;
 mod run;
 
 pub use answer::{Answer, Answered, answer};
-pub use driver::{resume, start};
+pub use driver::{fold, resume, start};
 pub use error::HarnessError;
 pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};

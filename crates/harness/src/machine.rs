@@ -110,6 +110,8 @@ pub struct SandboxState {
 pub enum Next {
     /// Start the sandbox.
     Sandbox,
+    /// Ask the workspace what it says about itself.
+    Context,
     /// Ask the model.
     Model,
     /// Call the tools of [`State::calls`] that are not done.
@@ -174,6 +176,8 @@ pub struct State {
     pub read: BTreeSet<String>,
     /// What a person allowed once and for all in this run: the rule that asked, and the tool.
     pub allowed: BTreeSet<(Option<u64>, String)>,
+    /// Whether the workspace has yet to be asked what it says about itself.
+    pub context_due: bool,
     /// How many events were folded.
     pub last_seq: u64,
     /// How it ended, while it is over.
@@ -218,7 +222,13 @@ impl State {
         Ok(Self {
             items: parse_items(&started.input)
                 .map_err(|error| bad(format!("its input cannot be read: {error}")))?,
-            sandbox: SandboxState { needed: !started.sandbox.is_null(), ..SandboxState::default() },
+            sandbox: SandboxState {
+                needed: !started.sandbox.is_null(),
+                // A conversation that goes on works on in the workspace that it has.
+                session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
+                ..SandboxState::default()
+            },
+            context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
             started: Box::new(started.clone()),
             agent,
             limits,
@@ -258,7 +268,20 @@ impl State {
                 }
                 self.sandbox.running = false;
             }
-            Event::ModelRequested(_) => self.model_failure = None,
+            Event::ContextAdded(context) => {
+                let items = parse_items(&context.items)
+                    .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                if !items.is_empty() {
+                    self.read.insert(context.provenance.clone());
+                }
+                self.items.extend(items);
+                self.context_due = false;
+            }
+            Event::ModelRequested(_) => {
+                self.model_failure = None;
+                // A run of a version that knew no such context has none.
+                self.context_due = false;
+            }
             Event::ModelCompleted(answer) => {
                 if !self.calls.is_empty() {
                     return Err(misplaced(seq, event, "tool calls of the turn before are open"));
@@ -328,6 +351,11 @@ impl State {
         Ok(())
     }
 
+    /// How many answers of the model the conversation had before this run.
+    pub fn first_ordinal(&self) -> u64 {
+        self.started.history.as_ref().map_or(0, |history| history.responses)
+    }
+
     /// What is due now.
     pub fn next(&self) -> Next {
         if self.status != Status::Running {
@@ -348,6 +376,9 @@ impl State {
         }
         if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
             return Next::Sandbox;
+        }
+        if self.context_due {
+            return Next::Context;
         }
         if open {
             return Next::Tools;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{Parent, RunError};
+use mooring_journal::event::{History, Parent, RunError};
 use mooring_journal::{Journal, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{Item, ModelClient, Settings, Usage};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Observer, Policy, Status};
 
 /// An agent, as the journal records it. Holds no key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentSpec {
     /// Its name.
@@ -36,6 +36,23 @@ pub struct AgentSpec {
     pub settings: Settings,
     /// What it may do without asking.
     pub policy: Policy,
+    /// Whether it is told what the workspace says about itself (`AGENTS.md`, skills), as untrusted content.
+    pub guidance: bool,
+}
+
+impl Default for AgentSpec {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            model: String::new(),
+            base_url: None,
+            instructions: None,
+            capabilities: Vec::new(),
+            settings: Settings::default(),
+            policy: Policy::default(),
+            guidance: true,
+        }
+    }
 }
 
 /// Bounds of a run.
@@ -68,8 +85,12 @@ pub struct NewRun {
     pub agent: AgentSpec,
     /// Its bounds.
     pub limits: Limits,
-    /// What the user asks.
+    /// The conversation at the start; what the user asks now comes last.
     pub input: Vec<Item>,
+    /// Where the first items of `input` come from.
+    pub history: Option<History>,
+    /// The state of the sandbox session to work on in, when the run goes on with an earlier conversation.
+    pub sandbox_state: Option<Value>,
     /// The system instructions in full.
     pub instructions: String,
     /// The workspace.

@@ -56,6 +56,8 @@ pub enum Event {
     SandboxReady(SandboxReady),
     /// The sandbox could not be made, or was lost. The run goes on in another, or fails.
     SandboxLost(SandboxLost),
+    /// What the workspace says about itself joins the conversation.
+    ContextAdded(ContextAdded),
     /// Intent: the model is about to be asked.
     ModelRequested(ModelRequested),
     /// The model answered.
@@ -90,8 +92,11 @@ pub struct RunStarted {
     pub runtime: String,
     /// The agent as it was read: name, model, instructions, capabilities. No secret.
     pub agent: Value,
-    /// What the user asked: items in the wire form of Open Responses.
+    /// The conversation at the start: items in the wire form of Open Responses. What the user asks now comes last.
     pub input: Vec<Value>,
+    /// Where the first items of `input` come from, when the run goes on with an earlier conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
     /// The manifest of the workspace, whole.
     pub manifest: Value,
     /// SHA-256 of the manifest, hex.
@@ -112,6 +117,18 @@ pub struct RunStarted {
     /// Free labels: task, split, seed, experiment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// Context that was copied from an earlier run, and must not count twice where runs are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The run that the conversation was in before.
+    pub run: RunId,
+    /// How many items were copied.
+    pub items: u64,
+    /// How many answers of the model the conversation had before.
+    #[serde(default)]
+    pub responses: u64,
 }
 
 /// Where a child run comes from.
@@ -176,6 +193,21 @@ pub struct SandboxLost {
     pub session_id: String,
     /// What happened.
     pub reason: String,
+}
+
+/// What the workspace says about itself: guidance, skills. Untrusted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContextAdded {
+    /// Items in the wire form of Open Responses; none where there is nothing to say.
+    pub items: Vec<Value>,
+    /// Where it comes from: files by their paths.
+    pub sources: Vec<String>,
+    /// What could not be read, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// `sandbox`.
+    pub provenance: String,
 }
 
 /// The model is about to be asked.

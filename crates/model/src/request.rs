@@ -95,7 +95,7 @@ pub struct ModelRequest<'a> {
     pub tools: &'a [ToolSpec],
     /// Sampling and the like.
     pub settings: &'a Settings,
-    /// How many responses of this run came before this one. A scripted model answers by it, so that a resumed run
+    /// How many responses of this conversation came before this one. A scripted model answers by it, so that a resumed run
     /// goes on where it was.
     pub ordinal: u64,
 }

@@ -24,7 +24,7 @@ pub(crate) async fn resume(args: &ResumeArgs) -> Result<ExitCode, CommandError> 
     let started = started(journal.as_ref(), &run).await?;
     let agent = agent(&started)?;
     let model = host::model(&agent, &config)?;
-    let cancel = host::cancel_on_signals(crate::view::note)?;
+    let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let host = rebuild(&home, journal, &started, &agent, model, observer(args.json), cancel)?;
     report(&run, args.json, mooring_harness::resume(&host, &run).await)
 }

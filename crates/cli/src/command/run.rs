@@ -1,6 +1,5 @@
 //! `moor run`.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,20 +13,41 @@ use mooring_model::Item;
 use serde_json::json;
 
 use crate::agent_file::{AgentFile, absolute_script, read_manifest};
-use crate::args::{Backend, RunArgs};
+use crate::args::{AgentArgs, Backend, RunArgs};
+use crate::command::conversation;
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
 use crate::host;
 use crate::view::live::{JsonLines, Terminal};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
+    run_once(&args.agent, args.prompt).await
+}
+
+/// Runs an agent on one prompt, in a conversation where one is named.
+pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCode, CommandError> {
     let here = absolute(Path::new("."))?;
     let home = Home::find()?;
     let config = home.config()?;
+    let journal = match &args.session {
+        Some(_) => Some(Arc::new(home.journal()?)),
+        // A run that is refused leaves no trace, not even a journal.
+        None => None,
+    };
+    let before = match (&args.session, &journal) {
+        (Some(name), Some(journal)) => conversation::find(journal.as_ref(), name).await?,
+        _ => None,
+    };
+    if before.is_some() && (args.manifest.is_some() || args.workspace.is_some()) {
+        return Err(CommandError::input(
+            "the conversation has its workspace already: leave out --manifest and --workspace, or name a new --session",
+        ));
+    }
     let agent_path = args.agent.clone().unwrap_or_else(|| here.join("(no agent file)"));
-    let mut file = match &args.agent {
-        Some(path) => AgentFile::read(path)?,
-        None => AgentFile::default(),
+    let mut file = match (&args.agent, &before) {
+        (Some(path), _) => AgentFile::read(path)?,
+        (None, Some(before)) => AgentFile::again(&before.started, before.sandbox_table()?)?,
+        (None, None) => AgentFile::default(),
     };
     if let Some(model) = &args.model {
         file.model = Some(absolute_script(model, &here));
@@ -45,9 +65,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
              agent file or in the configuration file",
         ));
     };
-    let manifest = match &args.manifest {
-        Some(path) => Some(read_manifest(path)?),
-        None => file.manifest(&agent_path)?,
+    let manifest = match (&before, &args.manifest) {
+        (Some(before), _) => Some(conversation::manifest(before)?),
+        (None, Some(path)) => Some(read_manifest(path)?),
+        (None, None) => file.manifest(&agent_path)?,
     };
     let (manifest, manifest_base) = manifest.unwrap_or_else(|| (Manifest::default(), here.clone()));
 
@@ -59,11 +80,12 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
         capabilities: file.capabilities.clone(),
         settings: file.settings.clone(),
         policy: file.policy.clone(),
+        guidance: file.guidance,
     };
     let origin = match (&args.model, &args.agent) {
         (Some(_), _) => "--model".to_owned(),
         (None, Some(path)) if file.model.is_some() => format!("{}: model", path.display()),
-        _ => format!("{}: model", home.config_file.display()),
+        (None, _) => format!("{}: model", home.config_file.display()),
     };
     let model = host::model(&agent, &config).map_err(|error| error.at(&origin))?;
     let capabilities = host::capabilities(&agent.capabilities)?;
@@ -73,32 +95,51 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
         let sandbox = host::local_sandbox(&home, &file.sandbox);
         Some(sandbox.map_err(|error| error.at(&agent_path.display().to_string()))?)
     };
-    let new = NewRun {
+    let instructions = system_instructions(
+        agent.instructions.as_deref(),
+        &capabilities,
+        &manifest.describe(3),
+        &manifest.root,
+    );
+    let mut new = NewRun {
         id: RunId(uuid::Uuid::now_v7().to_string()),
         session_id: uuid::Uuid::now_v7().to_string(),
-        instructions: system_instructions(
-            agent.instructions.as_deref(),
-            &capabilities,
-            &manifest.describe(3),
-            &manifest.root,
-        ),
+        instructions,
         agent,
         limits: file.limits.clone(),
-        input: vec![Item::user(args.prompt)],
+        input: vec![Item::user(prompt)],
+        history: None,
+        sandbox_state: None,
         manifest,
         manifest_base,
         workspace: args.workspace.as_deref().map(absolute).transpose()?,
         sandbox: json!(file.sandbox),
         parent: None,
-        labels: BTreeMap::new(),
+        labels: args.session.iter().map(|name| ("session".to_owned(), name.clone())).collect(),
     };
-    let journal = Arc::new(home.journal()?);
+    // Held until the run is over: see `Before`.
+    let mut claim = None;
+    if let Some(before) = before {
+        new.input.splice(0..0, before.items);
+        new.history = Some(before.history);
+        if let Some((session_id, state)) = before.sandbox {
+            new.session_id = session_id;
+            new.sandbox_state = Some(state);
+        }
+        claim = Some(before.claim);
+    }
+    let journal = match journal {
+        Some(journal) => journal,
+        None => Arc::new(home.journal()?),
+    };
     let observer = observer(args.json);
-    let cancel = host::cancel_on_signals(crate::view::note)?;
+    let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let tools = capabilities.into_iter().flat_map(|capability| capability.tools).collect();
     let host = host::host(journal, model, sandbox, tools, observer, cancel);
     let id = new.id.clone();
-    report(&id, args.json, mooring_harness::start(&host, new).await)
+    let result = report(&id, args.json, mooring_harness::start(&host, new).await);
+    drop(claim);
+    result
 }
 
 /// Who watches: people on a terminal, or a program.

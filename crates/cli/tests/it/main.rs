@@ -3,6 +3,7 @@
 mod approve;
 mod bad_input;
 mod cancel;
+mod chat;
 mod example;
 mod kill;
 mod manifest;

@@ -18,7 +18,7 @@ enum Answer {
 impl Driver<'_> {
     pub(super) async fn ask_model(&mut self) -> Result<(), HarnessError> {
         let turn = self.state.turns + 1;
-        let ordinal = self.state.turns;
+        let ordinal = self.state.first_ordinal() + self.state.turns;
         self.push(Event::ModelRequested(ModelRequested {
             turn,
             ordinal,

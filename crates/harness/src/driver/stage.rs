@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mooring_journal::event::{SandboxLost, SandboxReady, SandboxRequested};
+use mooring_capability::workspace_context;
+use mooring_journal::event::{ContextAdded, SandboxLost, SandboxReady, SandboxRequested};
 use mooring_journal::{Durability, Event};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{
@@ -50,6 +51,22 @@ impl Driver<'_> {
                 self.push(Event::SandboxLost(SandboxLost { session_id, reason: error.to_string() }))
             }
         }
+    }
+
+    /// What the workspace says about itself joins the conversation, once.
+    pub(super) async fn add_context(&mut self) -> Result<(), HarnessError> {
+        let mut added = ContextAdded { provenance: "sandbox".into(), ..ContextAdded::default() };
+        if let Some(session) = &self.session {
+            match workspace_context(session.as_ref()).await {
+                Ok(context) => {
+                    added.items = context.item.iter().map(json).collect();
+                    added.sources = context.sources;
+                    added.problems = context.problems;
+                }
+                Err(error) => added.problems.push(error.to_string()),
+            }
+        }
+        self.push(Event::ContextAdded(added))
     }
 
     /// The session, running and staged; and what was staged now.

@@ -72,7 +72,7 @@ async fn a_listing_shows_how_the_run_stands() {
         rows[0].summary,
         json!({"status": "completed", "agent": "tester", "model": "script:test", "turns": 1, "input": "change the world",
             "usage": {"input_tokens": 10, "cached_input_tokens": 0, "cache_write_tokens": 0, "output_tokens": 5,
-                "reasoning_tokens": 0}, "approvals": []})
+                "reasoning_tokens": 0}, "session": null, "approvals": []})
     );
 }
 

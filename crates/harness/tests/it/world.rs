@@ -178,6 +178,8 @@ pub(crate) fn new_run(id: &str) -> NewRun {
         agent: AgentSpec { name: "tester".into(), model: "script:test".into(), ..AgentSpec::default() },
         limits: Limits { max_turns: 20, ..Limits::default() },
         input: vec![Item::user("change the world")],
+        history: None,
+        sandbox_state: None,
         instructions: "Be careful.".into(),
         manifest: Manifest::default(),
         manifest_base: "/".into(),

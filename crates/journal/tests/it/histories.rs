@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, DriverAttached, ModelCompleted, ModelFailed,
-    ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted, SandboxLost, SandboxReady,
-    SandboxRequested, ToolCompleted, ToolRequested,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, History,
+    ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
+    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -41,7 +41,10 @@ fn names(extension: &str) -> Vec<String> {
 
 #[test]
 fn every_history_loads_and_is_written_back_the_same() {
-    assert_eq!(names(".jsonl"), ["v1-approvals.jsonl", "v1-every-event.jsonl", "v1-unknown-events.jsonl"]);
+    assert_eq!(
+        names(".jsonl"),
+        ["v1-approvals.jsonl", "v1-conversations.jsonl", "v1-every-event.jsonl", "v1-unknown-events.jsonl"]
+    );
     for name in names(".jsonl") {
         let written: Vec<_> =
             records(&name).iter().map(|record| serde_json::to_string(record).unwrap()).collect();
@@ -56,7 +59,8 @@ fn the_histories_have_every_event() {
             |record: &Record| serde_json::to_value(record).unwrap()["type"].as_str().unwrap().to_owned();
         records.iter().map(kind).collect()
     };
-    let history = [records("v1-every-event.jsonl"), records("v1-approvals.jsonl")].concat();
+    let history =
+        ["v1-every-event.jsonl", "v1-approvals.jsonl", "v1-conversations.jsonl"].map(records).concat();
     assert_eq!(kinds(&history), kinds(&every_event()));
     assert!(!history.iter().any(|record| matches!(record.event, Event::Unknown(_))));
     assert!(
@@ -146,6 +150,7 @@ fn every_event() -> Vec<Record> {
             runtime: "runtime".to_owned(),
             agent: json!({"name": "agent"}),
             input: vec![json!({"type": "message"})],
+            history: Some(History { run: run_id("before"), items: 2, responses: 1 }),
             manifest: json!({"version": 1}),
             manifest_digest: "digest".to_owned(),
             manifest_base: Some("base".to_owned()),
@@ -174,6 +179,12 @@ fn every_event() -> Vec<Record> {
             duration_ms: 1,
         }),
         Event::SandboxLost(SandboxLost { session_id: "session".to_owned(), reason: "reason".to_owned() }),
+        Event::ContextAdded(ContextAdded {
+            items: vec![json!({"type": "message"})],
+            sources: vec!["AGENTS.md".to_owned()],
+            problems: vec!["problem".to_owned()],
+            provenance: "sandbox".to_owned(),
+        }),
         Event::ModelRequested(ModelRequested {
             turn: 1,
             ordinal: 1,
