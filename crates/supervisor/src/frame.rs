@@ -77,10 +77,10 @@ impl Decoder {
     /// The next whole frame, or `None` until more bytes came.
     pub fn next_frame<H: DeserializeOwned>(&mut self) -> Result<Option<Frame<H>>, FrameError> {
         let bytes = &self.bytes[self.start..];
-        let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else { return Ok(None) };
-        let [a, b, c, d, e, f, g, h] = *prefix;
-        let header = u32::from_le_bytes([a, b, c, d]) as usize;
-        let payload = u32::from_le_bytes([e, f, g, h]) as usize;
+        let Some((header, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+        let Some((payload, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let header = u32::from_le_bytes(*header) as usize;
+        let payload = u32::from_le_bytes(*payload) as usize;
         if header > MAX_HEADER || payload > MAX_PAYLOAD {
             return Err(FrameError::TooLarge { header, payload });
         }
