@@ -7,6 +7,7 @@
 mod archives;
 mod exec;
 mod files;
+mod hostile;
 mod inside;
 mod lifecycle;
 mod limits;
