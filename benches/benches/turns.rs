@@ -2,6 +2,8 @@
 //!
 //! The model is scripted and the tool trivial, so that all that is measured is the harness and its journal. A turn is
 //! the time from one call of the model to the next. The figure at turn N is taken over the turns within 5 % of N.
+//!
+//! For a profiler or `strace`, the program does one run alone: `one-run CASE TURNS`, with a case of [`Case::name`].
 
 #![expect(clippy::print_stdout, reason = "a bench reports on the terminal")]
 
@@ -34,17 +36,21 @@ enum Line {
 }
 
 fn main() -> Result<(), Error> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, case] = args.as_slice()
-        && word == "waiting"
-    {
+    // `cargo bench` adds a word of its own.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // A process of its own: memory is measured from a clean start.
-        println!("{}", serde_json::to_string(&ours::waiting(Case::named(case)?)?)?);
-        return Ok(());
+        ["waiting", case] => {
+            println!("{}", serde_json::to_string(&ours::waiting(Case::named(case)?)?)?);
+            return Ok(());
+        }
+        ["one-run", case, turns] => return ours::one_run(Case::named(case)?, turns.parse()?),
+        _ => {}
     }
 
     println!("machine: {}; load at start: {}", machine::describe(), machine::load());
-    let mut measured = vec![("mooring".to_owned(), measure_ours()?)];
+    let (lines, syncs) = measure_ours()?;
+    let mut measured = vec![("mooring".to_owned(), lines)];
     match measure_peer()? {
         Some(lines) => {
             let name = lines.iter().find_map(|line| match line {
@@ -55,24 +61,22 @@ fn main() -> Result<(), Error> {
         }
         None => println!("{}", peer::NOT_INSTALLED),
     }
-    println!("{}", per_turn(&measured));
-    println!("{}", concurrent(&measured));
-    println!("{}", waiting(&measured));
-    let sync = ours::bare_sync()?;
+    println!("\n{}\n{}\n{}", per_turn(&measured), concurrent(&measured), waiting(&measured));
     println!(
-        "\na bare append of 4 KiB with fdatasync on the same disk: median {} µs, min {} µs, n {}",
-        figure(sync.median()),
-        figure(sync.min()),
-        sync.len()
+        "a bare append of 4 KiB with fdatasync, between the synced runs: median {} µs, min {} µs, n {}",
+        figure(syncs.median()),
+        figure(syncs.min()),
+        syncs.len()
     );
     println!("load at end: {}", machine::load());
     Ok(())
 }
 
-fn measure_ours() -> Result<Vec<Line>, Error> {
-    let mut lines = Vec::new();
+/// Our lines, and what the disk takes for a sync.
+fn measure_ours() -> Result<(Vec<Line>, Samples), Error> {
+    let (mut lines, mut syncs) = (Vec::new(), Samples::default());
     for case in Case::ALL {
-        lines.extend(ours::turns(case)?);
+        ours::turns(case, &mut lines, &mut syncs)?;
     }
     for case in Case::ALL {
         lines.extend(ours::concurrent(case)?);
@@ -81,7 +85,7 @@ fn measure_ours() -> Result<Vec<Line>, Error> {
         let mut child = Command::new(std::env::current_exe()?);
         lines.extend(peer::lines(child.args(["waiting", case.name()]))?);
     }
-    Ok(lines)
+    Ok((lines, syncs))
 }
 
 fn measure_peer() -> Result<Option<Vec<Line>>, Error> {
@@ -93,22 +97,16 @@ fn measure_peer() -> Result<Option<Vec<Line>>, Error> {
 }
 
 fn per_turn(measured: &[(String, Vec<Line>)]) -> Table {
-    let mut heads = vec!["cost per turn, µs".to_owned(), "journal".to_owned(), "figure".to_owned()];
-    heads.extend(
-        MARKS.map(|mark| format!("turn {}", figure(mark as f64).replace(".00", "").replace(".0", ""))),
-    );
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let mut table = Table::new("", &heads);
+    let marks = ["turn 1", "turn 10", "turn 100", "turn 1,000", "turn 10,000"];
+    let mut table = Table::new(["microseconds a turn", "journal", ""], marks);
     for (name, lines) in measured {
         for journal in journals(lines, |line| matches!(line, Line::Turns { .. })) {
             let wall = MARKS.map(|mark| around(lines, &journal, mark, |wall, _| wall));
             let cpu = MARKS.map(|mark| around(lines, &journal, mark, |_, cpu| cpu));
-            let mut row = |what: &str, cells: [String; 5]| {
-                table.row([name.clone(), journal.clone(), what.to_owned()].into_iter().chain(cells));
-            };
-            row("wall median", wall.each_ref().map(|samples| figure(samples.median())));
-            row("wall min", wall.each_ref().map(|samples| figure(samples.min())));
-            row("CPU median", cpu.each_ref().map(|samples| figure(samples.median())));
+            let mut row = |what, cells: [String; 5]| table.row([name, journal.as_str(), what], cells);
+            row("wall, median", wall.each_ref().map(|samples| figure(samples.median())));
+            row("wall, min", wall.each_ref().map(|samples| figure(samples.min())));
+            row("CPU, median", cpu.each_ref().map(|samples| figure(samples.median())));
             row("n", wall.each_ref().map(|samples| samples.len().to_string()));
         }
     }
@@ -138,9 +136,8 @@ fn around<'a>(
 }
 
 fn concurrent(measured: &[(String, Vec<Line>)]) -> Table {
-    let heads =
-        ["100 runs side by side, 20 turns each", "journal", "turns per CPU second", "best", "wall s", "n"];
-    let mut table = Table::new("", &heads);
+    let figures = ["turns per CPU second, median", "best", "wall s, median", "n"];
+    let mut table = Table::new(["100 runs side by side, 20 turns each", "journal"], figures);
     for (name, lines) in measured {
         for kept in journals(lines, |line| matches!(line, Line::Concurrent { .. })) {
             let (mut cost, mut walls) = (Samples::default(), Samples::default());
@@ -152,35 +149,31 @@ fn concurrent(measured: &[(String, Vec<Line>)]) -> Table {
                     walls.push(*wall_s);
                 }
             }
-            table.row([
-                name.clone(),
-                kept,
+            let figures = [
                 figure(1.0 / cost.median()),
                 figure(1.0 / cost.min()),
-                format!("{:.3}", walls.median()),
+                figure(walls.median()),
                 cost.len().to_string(),
-            ]);
+            ];
+            table.row([name.as_str(), &kept], figures);
         }
     }
     table
 }
 
 fn waiting(measured: &[(String, Vec<Line>)]) -> Table {
-    let heads =
-        ["runs that wait on a model", "journal", "runs", "before MiB", "after MiB", "KiB a run", "CPU ms/s"];
-    let mut table = Table::new("", &heads);
+    let figures = ["before, MiB", "after, MiB", "KiB a run", "CPU while waiting, ms a second"];
+    let mut table = Table::new(["1,000 runs that wait on a model", "journal"], figures);
     for (name, lines) in measured {
         for line in lines {
             if let Line::Waiting { journal, runs, before_kib, after_kib, cpu_ms_per_s } = line {
-                table.row([
-                    name.clone(),
-                    journal.clone(),
-                    format!("{runs}"),
+                let figures = [
                     figure(before_kib / 1024.0),
                     figure(after_kib / 1024.0),
                     figure((after_kib - before_kib) / runs),
                     figure(*cpu_ms_per_s),
-                ]);
+                ];
+                table.row([name, journal], figures);
             }
         }
     }

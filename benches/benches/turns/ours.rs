@@ -31,7 +31,7 @@ impl Case {
         match self {
             Self::Memory => "memory",
             Self::Sqlite => "SQLite",
-            Self::Synced => "SQLite, 1 sync a turn",
+            Self::Synced => "SQLite, synced",
         }
     }
 
@@ -55,13 +55,12 @@ impl Case {
     }
 }
 
-/// Cost of each turn, in short runs and in long ones.
-pub(crate) fn turns(case: Case) -> Result<Vec<Line>, Error> {
+/// Cost of each turn, in short runs and in long ones. Between synced ones, what a bare sync takes.
+pub(crate) fn turns(case: Case, lines: &mut Vec<Line>, syncs: &mut Samples) -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let journal = case.journal(folder.path())?;
     let runtime = Runtime::new()?;
     let longs = if matches!(case, Case::Synced) { 1 } else { 3 };
-    let mut lines = Vec::new();
     // The first one warms up and does not count.
     for (index, turns) in [110; 11].into_iter().chain(std::iter::repeat_n(10_510, longs)).enumerate() {
         let marks = Arc::new(Marks::default());
@@ -71,8 +70,11 @@ pub(crate) fn turns(case: Case) -> Result<Vec<Line>, Error> {
             let (wall_ns, cpu_ns) = marks.gaps();
             lines.push(Line::Turns { journal: case.name().into(), wall_ns, cpu_ns });
         }
+        if matches!(case, Case::Synced) {
+            bare_syncs(folder.path(), syncs)?;
+        }
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// 100 runs of 20 turns side by side, five times.
@@ -106,6 +108,14 @@ pub(crate) fn concurrent(case: Case) -> Result<Vec<Line>, Error> {
         }
     }
     Ok(lines)
+}
+
+/// One run and nothing else.
+pub(crate) fn one_run(case: Case, turns: usize) -> Result<(), Error> {
+    let folder = tempfile::tempdir()?;
+    let journal = case.journal(folder.path())?;
+    let run = drive(journal, script(turns), case.effect(), Arc::new(Marks::default()), "run".into());
+    Runtime::new()?.block_on(run)
 }
 
 /// 1,000 runs whose model never answers: their memory, and their CPU time over five seconds of waiting.
@@ -144,15 +154,13 @@ pub(crate) fn waiting(case: Case) -> Result<Line, Error> {
 }
 
 /// What the disk takes for one append of a page that is synced, in microseconds.
-pub(crate) fn bare_sync() -> Result<Samples, Error> {
-    let folder = tempfile::tempdir()?;
-    let mut file = fs_err::File::create(folder.path().join("log"))?;
-    (0..200)
-        .map(|_| {
-            let began = Instant::now();
-            file.write_all(&[1; 4096])?;
-            file.sync_data()?;
-            Ok(began.elapsed().as_secs_f64() * 1e6)
-        })
-        .collect()
+fn bare_syncs(folder: &Path, syncs: &mut Samples) -> Result<(), Error> {
+    let mut file = fs_err::File::create(folder.join("log"))?;
+    for _ in 0..50 {
+        let began = Instant::now();
+        file.write_all(&[1; 4096])?;
+        file.sync_data()?;
+        syncs.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(())
 }

@@ -113,6 +113,11 @@ pub trait Tool: Send + Sync + std::fmt::Debug {
     /// What may happen if a call is repeated.
     fn effect(&self) -> Effect;
 
+    /// Whether it acts outside of the sandbox: then a person is asked, unless a rule of the policy says otherwise.
+    fn leaves_sandbox(&self) -> bool {
+        false
+    }
+
     /// Looks before the call, changing nothing. What it returns is in the journal before the call begins, and comes
     /// back to `call` and `reconcile`. A failure is given to the model, and the call does not take place.
     fn prepare<'a>(

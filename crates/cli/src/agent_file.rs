@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::Limits;
+use mooring_harness::{Limits, Policy};
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
@@ -38,6 +38,9 @@ pub(crate) struct AgentFile {
     /// Sampling and the like.
     #[serde(default)]
     pub(crate) settings: Settings,
+    /// What the agent may do without asking.
+    #[serde(default)]
+    pub(crate) policy: Policy,
 }
 
 /// A manifest by path or in place.
@@ -86,6 +89,7 @@ impl Default for AgentFile {
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
             settings: Settings::default(),
+            policy: Policy::default(),
         }
     }
 }

@@ -28,6 +28,12 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Cancel a run.
     Cancel(CancelArgs),
+    /// List the calls that wait for a person to approve them.
+    Approvals(ApprovalsArgs),
+    /// Approve a call.
+    Approve(ApproveArgs),
+    /// Deny a call.
+    Deny(DenyArgs),
     /// Check, apply and describe manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -126,6 +132,36 @@ pub(crate) struct EventsArgs {
 pub(crate) struct CancelArgs {
     /// The run's id.
     pub(crate) run: String,
+}
+
+/// `moor approvals`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApprovalsArgs {
+    /// Print one JSON object per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `moor approve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApproveArgs {
+    /// The approval's id, as `moor approvals` lists it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// In this run, do not ask again for this tool by the same rule.
+    #[arg(long)]
+    pub(crate) always: bool,
+}
+
+/// `moor deny`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DenyArgs {
+    /// The approval's id, as `moor approvals` lists it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// Why; the model gets to read it.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
 }
 
 /// `moor manifest`.

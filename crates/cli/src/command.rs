@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod approve;
 pub(crate) mod cancel;
 pub(crate) mod doctor;
 pub(crate) mod events;

@@ -13,6 +13,8 @@ pub(crate) const EXIT_FINISHED: u8 = 0;
 const EXIT_FAILED: u8 = 1;
 /// The command line or a file it names is wrong; nothing was done.
 const EXIT_INPUT: u8 = 2;
+/// The run waits for an approval.
+const EXIT_WAITING: u8 = 3;
 /// The run was cancelled.
 const EXIT_CANCELLED: u8 = 130;
 
@@ -32,6 +34,11 @@ impl CommandError {
     /// A failure on the way: exit code 1.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: EXIT_FAILED }
+    }
+
+    /// The same, with the place that it comes from before it.
+    pub(crate) fn at(self, place: &str) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
     }
 
     /// The text for people.
@@ -59,9 +66,10 @@ impl From<HarnessError> for CommandError {
     fn from(error: HarnessError) -> Self {
         match error {
             HarnessError::Journal(error) => error.into(),
-            HarnessError::Refused(_) | HarnessError::Empty { .. } | HarnessError::Completed { .. } => {
-                Self::input(error.to_string())
-            }
+            HarnessError::Refused(_)
+            | HarnessError::Empty { .. }
+            | HarnessError::NoApproval { .. }
+            | HarnessError::Completed { .. } => Self::input(error.to_string()),
             _ => Self::failed(error.to_string()),
         }
     }
@@ -90,6 +98,7 @@ pub(crate) fn exit_code(status: Status) -> ExitCode {
     ExitCode::from(match status {
         Status::Completed => EXIT_FINISHED,
         Status::Running | Status::Failed => EXIT_FAILED,
+        Status::Waiting => EXIT_WAITING,
         Status::Cancelled => EXIT_CANCELLED,
     })
 }

@@ -1,6 +1,7 @@
 //! Where state and configuration live, and what the configuration says.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use mooring_journal::SqliteJournal;
@@ -97,8 +98,13 @@ impl Home {
 
     /// Opens the journal, making it where it is missing.
     pub(crate) fn journal(&self) -> Result<SqliteJournal, CommandError> {
-        fs_err::create_dir_all(&self.state).map_err(|error| {
-            CommandError::failed(format!("{error}. Set MOOR_HOME to a directory that you can write to"))
+        // For its owner alone: it holds what agents read and wrote.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.state);
+        made.map_err(|error| {
+            CommandError::failed(format!(
+                "cannot make {}: {error}. Set MOOR_HOME to a directory that you can write to",
+                self.state.display()
+            ))
         })?;
         Ok(SqliteJournal::open(&self.journal_file())?)
     }

@@ -14,6 +14,7 @@ mod view;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::SignalKind;
 
 use crate::args::{Args, Command, ManifestCommand};
 use crate::command_error::CommandError;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
+    // A file size limit is an error of the write that meets it, not the end of the program.
+    let _over_limit = tokio::signal::unix::signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     match command {
         Command::Run(args) => command::run::run(args).await,
         Command::Resume(args) => command::resume::resume(&args).await,
@@ -43,6 +46,9 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Show(args) => command::show::show(&args).await,
         Command::Events(args) => command::events::events(&args).await,
         Command::Cancel(args) => command::cancel::cancel(&args).await,
+        Command::Approvals(args) => command::approve::list(&args).await,
+        Command::Approve(args) => command::approve::approve(args).await,
+        Command::Deny(args) => command::approve::deny(args).await,
         Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
         Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args).await,
         Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),

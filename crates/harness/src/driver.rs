@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{CancelRequested, DriverAttached, RunStarted};
+use mooring_journal::event::{ApprovalRequested, CancelRequested, DriverAttached, RunStarted};
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
 use mooring_model::ToolSpec;
-use mooring_sandbox::{Plan, SandboxSession};
+use mooring_sandbox::SandboxSession;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::run::{Finished, Host, NewRun};
-use crate::{HarnessError, Live, Next, State, Status};
+use crate::{Call, HarnessError, Live, Next, State, Status};
 
 /// How often a driver looks whether another process left word.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -39,13 +39,43 @@ const PAGE: usize = 4096;
 /// this sandbox; [`HarnessError::Journal`] where the run must stop because it cannot be recorded.
 pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
     if let Some(client) = &host.sandbox {
-        let plan = Plan::new(&new.manifest, &new.manifest_base, &client.support(), client.backend_id())?;
+        let plan = stage::plan(client.as_ref(), &new.manifest, &new.manifest_base).await?;
         if let Some(workspace) = &new.workspace {
-            stage::refuse_conflicts(&plan, workspace)?;
+            // A directory that the caller named is theirs: nothing in it is overwritten.
+            plan.refuse_conflicts(workspace)?;
         }
     }
     let owner = format!("process {}", host.pid);
     let claim = host.journal.create(&new.id, (host.now_ms)(), &owner).await?;
+    begin(host, new, claim)?.drive().await
+}
+
+/// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
+///
+/// # Errors
+/// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
+pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
+    let owner = format!("process {}", host.pid);
+    let claim = host.journal.claim(run, &owner).await?;
+    let state = fold(host.journal.as_ref(), run, |_| {}).await?;
+    if state.status == Status::Completed {
+        return Err(HarnessError::Completed { run: run.clone() });
+    }
+    // The tools are those that the run began with: a conversation must not change under the model.
+    let specs: Vec<ToolSpec> =
+        state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
+    let mut driver = Driver::new(host, run.clone(), claim, state, specs);
+    driver.push(Event::DriverAttached(DriverAttached {
+        pid: host.pid,
+        runtime: host.runtime.clone(),
+        resumed: true,
+    }))?;
+    driver.drive().await
+}
+
+/// The driver of a new run, with the run's first events. It takes all of `new`, so that a manifest with its files is
+/// not held a second time for as long as the run goes.
+fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessError> {
     let specs: Vec<ToolSpec> = host.tools.iter().map(|tool| tool.spec()).collect();
     let started = RunStarted {
         runtime: host.runtime.clone(),
@@ -78,46 +108,7 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
         runtime: host.runtime.clone(),
         resumed: false,
     }))?;
-    driver.drive().await
-}
-
-/// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
-///
-/// # Errors
-/// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
-pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
-    let owner = format!("process {}", host.pid);
-    let claim = host.journal.claim(run, &owner).await?;
-    let fold = |source| HarnessError::Fold { run: run.clone(), source };
-    let mut state: Option<State> = None;
-    let mut after = 0;
-    loop {
-        let records = host.journal.read(run, after, PAGE).await?;
-        let Some(last) = records.last() else { break };
-        after = last.seq;
-        match &mut state {
-            None => state = State::fold(&records).map_err(fold)?,
-            Some(state) => {
-                for record in &records {
-                    state.apply(&record.event).map_err(fold)?;
-                }
-            }
-        }
-    }
-    let Some(state) = state else { return Err(HarnessError::Empty { run: run.clone() }) };
-    if state.status == Status::Completed {
-        return Err(HarnessError::Completed { run: run.clone() });
-    }
-    // The tools are those that the run began with: a conversation must not change under the model.
-    let specs: Vec<ToolSpec> =
-        state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
-    let mut driver = Driver::new(host, run.clone(), claim, state, specs);
-    driver.push(Event::DriverAttached(DriverAttached {
-        pid: host.pid,
-        runtime: host.runtime.clone(),
-        resumed: true,
-    }))?;
-    driver.drive().await
+    Ok(driver)
 }
 
 /// One driver of one run.
@@ -130,8 +121,6 @@ struct Driver<'h> {
     /// The tools on offer, by name.
     tools: HashMap<String, Arc<dyn Tool>>,
     session: Option<Arc<dyn SandboxSession>>,
-    /// What the user asked, in a line.
-    headline: String,
     /// Happened, folded, and not yet appended.
     outbox: Vec<Stamped>,
     cancel: CancellationToken,
@@ -143,8 +132,7 @@ impl<'h> Driver<'h> {
         let offered = |name: &str| specs.iter().any(|spec| spec.name == name);
         let named = host.tools.iter().map(|tool| (tool.spec().name, Arc::clone(tool)));
         let tools = named.filter(|(name, _)| offered(name)).collect();
-        let headline = headline(&state);
-        Self { host, run, claim, state, specs, tools, session: None, headline, outbox: Vec::new(), cancel }
+        Self { host, run, claim, state, specs, tools, session: None, outbox: Vec::new(), cancel }
     }
 
     async fn drive(&mut self) -> Result<Finished, HarnessError> {
@@ -165,6 +153,7 @@ impl<'h> Driver<'h> {
             if self.cancel.is_cancelled() && !self.state.cancelling && self.state.status == Status::Running {
                 self.push(Event::CancelRequested(CancelRequested { by: "user".into() }))?;
             }
+            self.expire_approvals()?;
             match self.state.next() {
                 Next::Sandbox => self.start_sandbox().await?,
                 Next::Model => self.ask_model().await?,
@@ -213,7 +202,10 @@ impl<'h> Driver<'h> {
             run: self.run.clone(),
             epoch: self.claim.epoch,
             after,
-            summary: events.iter().any(|stamped| changes_summary(&stamped.event)).then(|| self.summary()),
+            summary: events
+                .iter()
+                .any(|stamped| changes_summary(&stamped.event))
+                .then(|| summary(&self.state)),
             events: events.clone(),
             durability,
         };
@@ -230,18 +222,50 @@ impl<'h> Driver<'h> {
         }
         Ok(())
     }
+}
 
-    /// What listings show.
-    fn summary(&self) -> Value {
-        json!({
-            "status": self.state.status.as_str(),
-            "agent": self.state.agent.name,
-            "model": self.state.agent.model,
-            "turns": self.state.turns,
-            "usage": self.state.usage,
-            "input": self.headline,
-        })
+/// Folds a run from its journal, and shows each event on the way.
+pub(crate) async fn fold(
+    journal: &dyn Journal,
+    run: &RunId,
+    mut see: impl FnMut(&Record),
+) -> Result<State, HarnessError> {
+    let wrong = |source| HarnessError::Fold { run: run.clone(), source };
+    let mut state: Option<State> = None;
+    let mut after = 0;
+    loop {
+        let records = journal.read(run, after, PAGE).await?;
+        let Some(last) = records.last() else { break };
+        after = last.seq;
+        records.iter().for_each(&mut see);
+        match &mut state {
+            None => state = State::fold(&records).map_err(wrong)?,
+            Some(state) => records.iter().try_for_each(|record| state.apply(&record.event)).map_err(wrong)?,
+        }
     }
+    state.ok_or_else(|| HarnessError::Empty { run: run.clone() })
+}
+
+/// What listings show of a run.
+pub(crate) fn summary(state: &State) -> Value {
+    let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
+        json!({
+            "id": asked.approval_id,
+            "tool": call.tool,
+            "input": call.input,
+            "reason": asked.reason,
+            "expires_ms": asked.expires_ms,
+        })
+    };
+    json!({
+        "status": state.status.as_str(),
+        "agent": state.agent.name,
+        "model": state.agent.model,
+        "turns": state.turns,
+        "usage": state.usage,
+        "input": headline(state),
+        "approvals": state.approvals().map(waiting).collect::<Vec<_>>(),
+    })
 }
 
 /// Cancels the run when another process asks for it.
@@ -268,7 +292,12 @@ fn headline(state: &State) -> String {
 fn changes_summary(event: &Event) -> bool {
     matches!(
         event,
-        Event::RunStarted(_) | Event::DriverAttached(_) | Event::ModelCompleted(_) | Event::RunFinished(_)
+        Event::RunStarted(_)
+            | Event::DriverAttached(_)
+            | Event::ModelCompleted(_)
+            | Event::ApprovalRequested(_)
+            | Event::ApprovalAnswered(_)
+            | Event::RunFinished(_)
     )
 }
 

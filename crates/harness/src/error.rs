@@ -37,6 +37,16 @@ pub enum HarnessError {
         /// The run.
         run: RunId,
     },
+    /// The run never asked for this approval, or no longer waits for it.
+    #[error(
+        "run {run} does not wait for an approval '{approval_id}'. `moor approvals` lists those that wait"
+    )]
+    NoApproval {
+        /// The run.
+        run: RunId,
+        /// The approval.
+        approval_id: String,
+    },
     /// The run needs something that this host does not offer.
     #[error("run {run} needs {what}, which was not given to its driver")]
     Missing {

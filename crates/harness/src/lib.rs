@@ -7,14 +7,18 @@
 //!
 //! This crate names no provider and no wire protocol: model, sandbox, tools, journal and clock come in as a [`Host`].
 
+mod answer;
 mod driver;
 mod error;
 mod machine;
 mod observer;
+mod policy;
 mod run;
 
+pub use answer::{Answer, Answered, answer};
 pub use driver::{resume, start};
 pub use error::HarnessError;
-pub use machine::{Call, CallStatus, FoldError, Next, SandboxState, State, Status};
+pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};
+pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
 pub use run::{AgentSpec, Finished, Host, Limits, NewRun};

@@ -4,7 +4,9 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
-use mooring_journal::event::{RunError, RunFinished, RunStarted};
+use std::collections::BTreeSet;
+
+use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record};
 use mooring_model::{Item, StopReason, Usage};
 use serde_json::Value;
@@ -22,6 +24,8 @@ pub enum Status {
     Failed,
     /// It was cancelled. It can be resumed.
     Cancelled,
+    /// It waits for a person to approve a call. It goes on when it is resumed after the answer.
+    Waiting,
 }
 
 impl Status {
@@ -32,6 +36,7 @@ impl Status {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Waiting => "waiting",
         }
     }
 }
@@ -55,6 +60,19 @@ pub enum CallStatus {
     Done(Box<Item>),
 }
 
+/// Whether a person must approve a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Approval {
+    /// The policy has not been asked, or allows it.
+    NotNeeded,
+    /// A person was asked and has not answered.
+    Asked(ApprovalRequested),
+    /// A person allowed it.
+    Allowed,
+    /// A person denied it, or did not answer in time; this is what the model gets to read.
+    Denied(String),
+}
+
 /// A tool call of the current turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
@@ -68,6 +86,8 @@ pub struct Call {
     pub custom: bool,
     /// How far it has come.
     pub status: CallStatus,
+    /// Whether a person must approve it.
+    pub approval: Approval,
 }
 
 /// What is known of the run's sandbox.
@@ -150,6 +170,10 @@ pub struct State {
     pub status: Status,
     /// Whether somebody asked to cancel it.
     pub cancelling: bool,
+    /// Where what the model has read came from: `sandbox`, `tool`, `agent`.
+    pub read: BTreeSet<String>,
+    /// What a person allowed once and for all in this run: the rule that asked, and the tool.
+    pub allowed: BTreeSet<(Option<u64>, String)>,
     /// How many events were folded.
     pub last_seq: u64,
     /// How it ended, while it is over.
@@ -203,6 +227,8 @@ impl State {
             usage: Usage::default(),
             status: Status::Running,
             cancelling: false,
+            read: BTreeSet::new(),
+            allowed: BTreeSet::new(),
             last_seq: seq,
             finished: None,
             last_answer: None,
@@ -266,13 +292,28 @@ impl State {
                     return Err(misplaced(seq, event, "no open call of that id"));
                 };
                 call.status = CallStatus::Done(Box::new(output));
+                if !self.read.contains(&completed.provenance) {
+                    self.read.insert(completed.provenance.clone());
+                }
                 self.close_turn();
+            }
+            Event::ApprovalRequested(asked) => {
+                let new = |status: &CallStatus| *status == CallStatus::New;
+                let call = self.calls.iter_mut().find(|call| {
+                    call.call_id == asked.call_id && new(&call.status) && call.approval == Approval::NotNeeded
+                });
+                let Some(call) = call else { return Err(misplaced(seq, event, "no new call of that id")) };
+                call.approval = Approval::Asked(asked.clone());
+            }
+            Event::ApprovalAnswered(answer) => {
+                self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
             }
             Event::CancelRequested(_) => self.cancelling = true,
             Event::RunFinished(finished) => {
                 self.status = match finished.status.as_str() {
                     "completed" => Status::Completed,
                     "cancelled" => Status::Cancelled,
+                    "waiting" => Status::Waiting,
                     _ => Status::Failed,
                 };
                 self.finished = Some(finished.clone());
@@ -302,6 +343,9 @@ impl State {
         if let Some(failure) = &self.model_failure {
             return self.finish(Status::Failed, None, Some(failure.clone()));
         }
+        if open && self.open_calls().all(|call| matches!(call.approval, Approval::Asked(_))) {
+            return self.finish(Status::Waiting, None, None);
+        }
         if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
             return Next::Sandbox;
         }
@@ -328,6 +372,14 @@ impl State {
             },
             _ => self.next_turn(),
         }
+    }
+
+    /// The questions that wait for a person.
+    pub fn approvals(&self) -> impl Iterator<Item = (&Call, &ApprovalRequested)> {
+        self.open_calls().filter_map(|call| match &call.approval {
+            Approval::Asked(asked) => Some((call, asked)),
+            _ => None,
+        })
     }
 
     /// The calls of the current turn that are not over.
@@ -375,6 +427,35 @@ impl State {
         }
     }
 
+    fn answered_approval(&mut self, answer: &ApprovalAnswered) -> Result<(), &'static str> {
+        let call = self.calls.iter_mut().find(
+            |call| matches!(&call.approval, Approval::Asked(asked) if asked.approval_id == answer.approval_id),
+        );
+        let Some(call) = call else { return Err("no such question is open") };
+        let Approval::Asked(asked) = &call.approval else { return Err("no such question is open") };
+        let reason = answer.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        // Whatever is not plainly an approval is none.
+        match answer.decision.as_str() {
+            "allow" => {
+                if answer.always {
+                    self.allowed.insert((asked.rule, call.tool.clone()));
+                }
+                call.approval = Approval::Allowed;
+            }
+            "expired" => {
+                let text =
+                    "nobody approved this call in time. Go on without it, or say what you needed it for.";
+                call.approval = Approval::Denied(text.into());
+            }
+            _ => {
+                let text =
+                    format!("denied by {}{reason}. Do not try to get the same in another way.", answer.by);
+                call.approval = Approval::Denied(text);
+            }
+        }
+        Ok(())
+    }
+
     fn call(&mut self, call_id: &str, status: impl Fn(&CallStatus) -> bool) -> Option<&mut Call> {
         self.calls.iter_mut().find(|call| call.call_id == call_id && status(&call.status))
     }
@@ -419,6 +500,7 @@ fn as_call(item: &Item) -> Option<Call> {
         input: input.clone(),
         custom,
         status: CallStatus::New,
+        approval: Approval::NotNeeded,
     })
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Observer, Status};
+use crate::{Observer, Policy, Status};
 
 /// An agent, as the journal records it. Holds no key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct AgentSpec {
     pub capabilities: Vec<String>,
     /// Sampling and the like.
     pub settings: Settings,
+    /// What it may do without asking.
+    pub policy: Policy,
 }
 
 /// Bounds of a run.

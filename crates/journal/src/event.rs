@@ -62,13 +62,18 @@ pub enum Event {
     ModelCompleted(Box<ModelCompleted>),
     /// The model could not be asked, after all retries.
     ModelFailed(ModelFailed),
+    /// The policy asks a person whether a tool may be called.
+    ApprovalRequested(ApprovalRequested),
+    /// A person answered, or the time to answer has passed.
+    ApprovalAnswered(ApprovalAnswered),
     /// Intent: a tool is about to be called.
     ToolRequested(ToolRequested),
     /// A tool gave its output, or its outcome is known to be unknown.
     ToolCompleted(Box<ToolCompleted>),
     /// Somebody asked to cancel the run.
     CancelRequested(CancelRequested),
-    /// The run is over. Always the last event but for `reward`.
+    /// The run is over, or waits for a person. A run that failed, was cancelled or waits can be taken up again:
+    /// `driver_attached` follows then.
     RunFinished(RunFinished),
     /// A judgement of the run or of a step.
     Reward(Reward),
@@ -235,6 +240,49 @@ pub struct ModelFailed {
     pub retryable: bool,
 }
 
+/// The policy asks a person whether a tool may be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApprovalRequested {
+    /// Names this question: derived from run, turn, call, digest and policy version, so that an answer can fit no
+    /// other.
+    pub approval_id: String,
+    /// The turn, from 1.
+    pub turn: u64,
+    /// The model's id of the call.
+    pub call_id: String,
+    /// The tool.
+    pub tool: String,
+    /// SHA-256 of the tool's name and its input, hex: what exactly was asked for.
+    pub digest: String,
+    /// SHA-256 of the policy that asks, hex.
+    pub policy_version: String,
+    /// Which rule asks, from 0; absent where it is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u64>,
+    /// Why it asks, for people.
+    pub reason: String,
+    /// After this moment, in milliseconds since the Unix epoch, the call counts as denied.
+    pub expires_ms: i64,
+}
+
+/// A person answered, or the time to answer has passed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ApprovalAnswered {
+    /// Which question.
+    pub approval_id: String,
+    /// `allow`, `deny` or `expired`.
+    pub decision: String,
+    /// Whether the same rule need not ask again in this run for the same tool.
+    pub always: bool,
+    /// Who answered.
+    pub by: String,
+    /// Why, in words; the model gets to read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// A tool is about to be called.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -266,7 +314,7 @@ pub struct ToolCompleted {
     pub call_id: String,
     /// The tool.
     pub tool: String,
-    /// `completed`, `failed`, `outcome_unknown` or `cancelled`.
+    /// `completed`, `failed`, `outcome_unknown`, `denied` or `cancelled`.
     pub status: String,
     /// What the model gets: an item in the wire form of Open Responses.
     pub output: Value,
@@ -291,7 +339,7 @@ pub struct CancelRequested {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunFinished {
-    /// `completed`, `failed` or `cancelled`.
+    /// `completed`, `failed`, `cancelled` or `waiting` (for an approval).
     pub status: String,
     /// The agent's last words.
     #[serde(skip_serializing_if = "Option::is_none")]

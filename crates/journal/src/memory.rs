@@ -42,9 +42,9 @@ impl MemoryJournal {
         Self::default()
     }
 
-    /// Lets the `nth` append from now fail with `error` (1 is the next), once. It appends nothing.
+    /// Lets the `nth` append from now fail with `error` (1 is the next, 0 is none), once. It appends nothing.
     pub fn fail_append(&self, nth: u64, error: JournalError) {
-        self.lock().fault = Some((nth, error));
+        self.lock().fault = (nth > 0).then_some((nth, error));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -197,7 +197,14 @@ impl Journal for SqliteJournal {
 
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>> {
         let run = run.clone();
-        Box::pin(self.write(move |conn, home| tables::take_signals(conn, home, &run)))
+        Box::pin(async move {
+            // Asked often and hardly ever with something to take: a look that locks nothing goes first, and is too
+            // short to be worth another thread.
+            if !self.readers.with(|conn, home| tables::has_signals(conn, home, &run))? {
+                return Ok(Vec::new());
+            }
+            self.write(move |conn, home| tables::take_signals(conn, home, &run)).await
+        })
     }
 }
 

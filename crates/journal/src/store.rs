@@ -167,7 +167,8 @@ pub enum JournalError {
 
 /// A store of runs.
 pub trait Journal: Send + Sync + std::fmt::Debug {
-    /// Makes an empty run and claims it. `owner` says who drives it, for people.
+    /// Makes an empty run and claims it. `owner` says who drives it, for people. An id has 1 to 128 ASCII letters,
+    /// digits, `-` and `_`.
     fn create<'a>(
         &'a self,
         run: &'a RunId,
@@ -178,7 +179,8 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// Takes an existing run. Fails with [`JournalError::Driven`] while another driver lives.
     fn claim<'a>(&'a self, run: &'a RunId, owner: &'a str) -> BoxFuture<'a, Result<Claim, JournalError>>;
 
-    /// Appends events; gives the sequence number of the last.
+    /// Appends events; gives the sequence number of the last. An event that could not be read back as it is (nested
+    /// deeper than 120 levels, a reward that is no finite number) is refused, and the append with it.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<u64, JournalError>>;
 
     /// Events after `after`, at most `limit`, each checked against its checksum.
@@ -192,7 +194,7 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     /// One run, or all with `None`; the newest first.
     fn runs<'a>(&'a self, run: Option<&'a RunId>) -> BoxFuture<'a, Result<Vec<RunRow>, JournalError>>;
 
-    /// Leaves word for a run's driver, such as `cancel`. Any process may.
+    /// Leaves word for a run's driver, such as `cancel`. Any process may. At most 1,000 words wait for a run.
     fn signal<'a>(&'a self, run: &'a RunId, word: &'a str) -> BoxFuture<'a, Result<(), JournalError>>;
 
     /// What was left for a run's driver and not yet taken; takes it. Cheap enough to ask often.

@@ -114,8 +114,7 @@ fn thinking(model: &str, effort: ReasoningEffort, max_tokens: u64) -> (Option<Va
 /// no budget for thinking in the middle of one.
 fn continues_without_thinking(messages: &[Value]) -> bool {
     let [.., model, user] = messages else { return false };
-    user["content"][0]["type"] == "tool_result"
-        && !matches!(model["content"][0]["type"].as_str(), Some("thinking" | "redacted_thinking"))
+    user["content"][0]["type"] == "tool_result" && !is_thinking(&model["content"][0])
 }
 
 fn is_system(item: &Item) -> bool {
@@ -126,18 +125,32 @@ fn messages(items: &[Item]) -> Result<Vec<Value>, ModelError> {
     let mut turns: Vec<Turn> = Vec::new();
     for item in items {
         let (by_model, blocks) = blocks(item)?;
+        if !by_model && !blocks.is_empty() {
+            trim_thinking(&mut turns);
+        }
         match turns.last_mut() {
             Some(turn) if turn.by_model == by_model => turn.blocks.extend(blocks),
             _ if blocks.is_empty() => {}
             _ => turns.push(Turn { by_model, blocks }),
         }
     }
+    trim_thinking(&mut turns);
     let mut messages: Vec<_> = turns.into_iter().map(Turn::into_message).collect();
-    let last = messages.last_mut().and_then(|message| message["content"].as_array_mut()?.last_mut());
-    mark_for_cache(
-        last.filter(|block| !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"))),
-    );
+    mark_for_cache(messages.last_mut().and_then(|message| message["content"].as_array_mut()?.last_mut()));
     Ok(messages)
+}
+
+/// Takes away thinking that nothing came of, as where an answer was cut: the API refuses it at the end of a turn.
+fn trim_thinking(turns: &mut Vec<Turn>) {
+    let Some(turn) = turns.last_mut().filter(|turn| turn.by_model) else { return };
+    while turn.blocks.pop_if(|block| is_thinking(block)).is_some() {}
+    if turn.blocks.is_empty() {
+        turns.pop();
+    }
+}
+
+fn is_thinking(block: &Value) -> bool {
+    matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"))
 }
 
 /// A message on its way.

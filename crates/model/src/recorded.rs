@@ -26,7 +26,7 @@ fn read<'a>(
     let request =
         ModelRequest { instructions: "", items: &[], tools: &tools, settings: &settings, ordinal: 3 };
     let mut decoder = protocol.decoder(&request);
-    let (mut sse, mut shown) = (SseParser::new(1 << 20), Vec::new());
+    let (mut sse, mut shown) = (SseParser::new(1 << 20, 1 << 20), Vec::new());
     for chunk in chunks {
         match decode(chunk, &mut sse, &mut *decoder, &mut shown) {
             Ok(None) => {}

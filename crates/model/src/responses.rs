@@ -41,7 +41,13 @@ impl Protocol for Responses {
         if settings.top_logprobs.is_some() {
             include.push("message.output_text.logprobs");
         }
-        let input = request.items.iter().filter_map(|item| input(item).transpose());
+        let items = request.items;
+        // Reasoning that nothing came of, as where an answer was cut, is refused.
+        let useful = |at: &usize| {
+            let next = items[*at..].iter().find(|item| !matches!(item, Item::Reasoning { .. }));
+            !matches!(items[*at], Item::Reasoning { .. }) || next.is_some_and(is_from_model)
+        };
+        let input = (0..items.len()).filter(useful).filter_map(|at| input(&items[at]).transpose());
         let mut body = json!({
             "model": self.model,
             "input": input.collect::<Result<Vec<_>, _>>()?,
@@ -92,6 +98,16 @@ fn tool(tool: &ToolSpec) -> Value {
             "description": tool.description,
             "format": {"type": "grammar", "syntax": syntax, "definition": definition},
         }),
+    }
+}
+
+fn is_from_model(item: &Item) -> bool {
+    match item {
+        Item::Message { role, .. } => *role == Role::Assistant,
+        Item::FunctionCall { .. } | Item::CustomToolCall { .. } | Item::Reasoning { .. } | Item::Other(_) => {
+            true
+        }
+        Item::FunctionCallOutput { .. } | Item::CustomToolCallOutput { .. } => false,
     }
 }
 

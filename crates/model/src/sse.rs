@@ -16,13 +16,18 @@ pub(crate) struct SseEvent {
 pub(crate) enum SseError {
     #[error("a single event is larger than {limit} bytes")]
     TooLarge { limit: usize },
+    #[error("the stream is longer than {limit} bytes")]
+    TooLong { limit: usize },
     #[error("a line is not UTF-8")]
     NotUtf8,
 }
 
 /// The parser. Bytes go in, in pieces of any size; whole events come out.
 pub(crate) struct SseParser {
-    limit: usize,
+    event_limit: usize,
+    total_limit: usize,
+    /// All bytes so far.
+    total: usize,
     /// The line so far, without its end.
     line: Vec<u8>,
     /// The last byte was a carriage return, so a line feed now belongs to it.
@@ -34,10 +39,12 @@ pub(crate) struct SseParser {
 }
 
 impl SseParser {
-    /// A parser that refuses an event with more than `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// A parser that refuses an event, and a stream, with more bytes than these.
+    pub(crate) fn new(event_limit: usize, total_limit: usize) -> Self {
         Self {
-            limit,
+            event_limit,
+            total_limit,
+            total: 0,
             line: Vec::new(),
             after_return: false,
             first_line: true,
@@ -48,6 +55,10 @@ impl SseParser {
 
     /// Takes the next bytes and adds the events that they complete to `events`.
     pub(crate) fn push(&mut self, mut bytes: &[u8], events: &mut Vec<SseEvent>) -> Result<(), SseError> {
+        self.total = self.total.saturating_add(bytes.len());
+        if self.total > self.total_limit {
+            return Err(SseError::TooLong { limit: self.total_limit });
+        }
         while let Some(&byte) = bytes.first() {
             if std::mem::take(&mut self.after_return) && byte == b'\n' {
                 bytes = &bytes[1..];
@@ -56,8 +67,8 @@ impl SseParser {
             let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let piece = &bytes[..end.unwrap_or(bytes.len())];
             let held = self.line.len() + self.data.as_ref().map_or(0, String::len) + piece.len();
-            if held > self.limit {
-                return Err(SseError::TooLarge { limit: self.limit });
+            if held > self.event_limit {
+                return Err(SseError::TooLarge { limit: self.event_limit });
             }
             self.line.extend_from_slice(piece);
             let Some(end) = end else { return Ok(()) };
@@ -103,7 +114,7 @@ mod tests {
     use super::*;
 
     fn parse<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<SseEvent> {
-        let mut parser = SseParser::new(1 << 20);
+        let mut parser = SseParser::new(1 << 20, 1 << 20);
         let mut events = Vec::new();
         for chunk in chunks {
             parser.push(chunk, &mut events).unwrap();
@@ -149,16 +160,19 @@ mod tests {
 
     #[test]
     fn what_is_too_large_or_not_text_is_refused() {
-        let mut parser = SseParser::new(10);
+        let mut parser = SseParser::new(10, 100);
         let mut events = Vec::new();
         parser.push(b"data: 1\n\ndata: 2\n\n", &mut events).unwrap();
         assert_eq!(parser.push(b"data: 345678", &mut events), Err(SseError::TooLarge { limit: 10 }));
-        let mut parser = SseParser::new(20);
+        let mut parser = SseParser::new(20, 100);
         assert_eq!(
             parser.push(b"data: 12345678\ndata: 12345678\n", &mut events),
             Err(SseError::TooLarge { limit: 20 })
         );
-        assert_eq!(SseParser::new(10).push(b"data: \xff\n", &mut events), Err(SseError::NotUtf8));
+        let mut parser = SseParser::new(10, 16);
+        parser.push(b": still hi\n", &mut events).unwrap();
+        assert_eq!(parser.push(b": still hi\n", &mut events), Err(SseError::TooLong { limit: 16 }));
+        assert_eq!(SseParser::new(10, 100).push(b"data: \xff\n", &mut events), Err(SseError::NotUtf8));
     }
 
     proptest! {

@@ -20,6 +20,8 @@ use crate::{
 
 /// The largest event that is read. A whole answer with an image in it fits.
 const EVENT_LIMIT: usize = 32 * 1024 * 1024;
+/// The longest stream that is read. An answer of a hundred thousand tokens, each in its own event, is a tenth of it.
+const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 
 /// One provider's way of writing requests and reading answers. Errors name no model; the client adds it.
 pub(crate) trait Protocol: Send + Sync {
@@ -200,7 +202,7 @@ impl Reading {
     async fn begin(client: &WireClient, body: Bytes, request: &ModelRequest<'_>) -> Result<Self, ModelError> {
         let answer = client.http.post(&client.url, client.headers.clone(), body).await?;
         let decoder = client.protocol.decoder(request);
-        Ok(Self { answer, sse: SseParser::new(EVENT_LIMIT), decoder })
+        Ok(Self { answer, sse: SseParser::new(EVENT_LIMIT, ANSWER_LIMIT), decoder })
     }
 
     /// Reads on; gives the response once it is whole.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::anthropic::Anthropic;
 use crate::chat::Chat;
+use crate::responses::Responses;
 use crate::wire::Protocol;
 use crate::{Content, FunctionOutput, Item, ModelRequest, Settings};
 
@@ -129,13 +130,27 @@ proptest! {
             }
             let last = at + 1 == messages.len();
             for (index, block) in blocks.iter().enumerate() {
-                let thinks = block["type"] == "thinking";
-                prop_assert_eq!(
-                    block.get("cache_control").is_some(),
-                    last && index + 1 == blocks.len() && !thinks
-                );
+                let ends = index + 1 == blocks.len();
+                prop_assert_eq!(block.get("cache_control").is_some(), last && ends);
+                prop_assert!(!ends || block["type"] != "thinking");
             }
         }
+        let all = body.to_string();
+        for text in texts {
+            prop_assert_eq!(all.matches(&format!("\"{text}\"")).count(), 1, "{}", text);
+        }
+    }
+
+    #[test]
+    fn no_reasoning_stands_alone_in_responses(turns in turns()) {
+        let (items, texts) = items(&turns);
+        let body = body(&Responses { model: "m".into() }, &items);
+        let input = list(&body["input"]);
+        for pair in input.windows(2).filter(|pair| pair[0]["type"] == "reasoning") {
+            let kind = pair[1]["type"].as_str().unwrap();
+            prop_assert!(kind.ends_with("_call") || kind == "reasoning" || pair[1]["role"] == "assistant");
+        }
+        prop_assert!(input.last().is_none_or(|last| last["type"] != "reasoning"));
         let all = body.to_string();
         for text in texts {
             prop_assert_eq!(all.matches(&format!("\"{text}\"")).count(), 1, "{}", text);

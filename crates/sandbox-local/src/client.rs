@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use mooring_sandbox::{
     BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
 };
-use mooring_supervisor::{Level, Limits, root_allowed};
+use mooring_supervisor::{Level, Limits, is_root, root_allowed};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::{BACKEND, gone};
@@ -148,7 +148,7 @@ impl SandboxClient for LocalSandboxClient {
     }
 
     fn support(&self) -> Support {
-        let root = rustix::process::geteuid().is_root();
+        let root = is_root();
         let isolated = self.options.isolation == Level::Namespaces;
         Support { mounts: false, users: root && isolated, path_grants: false, tty: true }
     }

@@ -33,7 +33,7 @@ pub struct Materialised {
 }
 
 /// Stages a plan into a session's workspace, which must be running. Files that exist are replaced: see
-/// [`Plan::conflicts`].
+/// [`Plan::refuse_conflicts`].
 ///
 /// # Errors
 /// [`SandboxError::Stage`] where a source changed since it was planned or a repository cannot be cloned, and what
@@ -61,11 +61,7 @@ pub async fn apply_to_dir(plan: &Plan, root: &Path) -> Result<Materialised, Sand
         reason: error.to_string(),
     };
     tokio::fs::create_dir_all(root).await.map_err(failed)?;
-    for path in &plan.top {
-        if tokio::fs::symlink_metadata(root.join(path)).await.is_ok() {
-            return Err(SandboxError::AlreadyExists { path: root.join(path).display().to_string() });
-        }
-    }
+    plan.refuse_conflicts(root)?;
     let root = root.to_owned();
     stream(plan, |archive| async move {
         let archive = SyncIoBridge::new(archive);

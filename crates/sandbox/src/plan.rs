@@ -7,7 +7,7 @@ use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError};
 
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
-use crate::{SandboxError, SandboxSession, Support};
+use crate::{SandboxError, Support};
 
 /// A manifest, checked against a backend and the host it takes files from.
 #[derive(Debug, Clone)]
@@ -92,23 +92,25 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The paths that the manifest's entries take, relative to the root; of nested ones the outermost.
-    pub fn targets(&self) -> &[String] {
-        &self.top
-    }
-
-    /// The entries whose path already exists in a session's workspace. Staging replaces files and merges
-    /// directories, so whoever stages into a workspace that somebody else filled asks first.
-    pub async fn conflicts(&self, session: &dyn SandboxSession) -> Result<Vec<String>, SandboxError> {
-        let mut found = Vec::new();
-        for path in &self.top {
-            match session.stat(path).await {
-                Ok(_) => found.push(path.clone()),
-                Err(SandboxError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
+    /// Makes sure that staging into a directory of this host would overwrite nothing: staging replaces files and
+    /// merges directories.
+    ///
+    /// # Errors
+    /// [`SandboxError::AlreadyExists`] with the first entry whose path is taken.
+    pub fn refuse_conflicts(&self, directory: &Path) -> Result<(), SandboxError> {
+        for entry in &self.top {
+            let path = directory.join(entry);
+            if path.symlink_metadata().is_ok() {
+                return Err(SandboxError::AlreadyExists {
+                    path: format!(
+                        "{} (the manifest's entry '{entry}' would overwrite it: name another directory, or move it \
+                         away)",
+                        path.display()
+                    ),
+                });
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Goes through all trees once, which needs all entries to be known.

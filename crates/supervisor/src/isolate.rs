@@ -12,6 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::wire::Failure;
 
+pub use identity::is_root;
 pub use mounts::root_allowed;
 
 /// Hints that fit a primitive, for whoever sees the error.

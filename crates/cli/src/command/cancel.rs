@@ -22,7 +22,7 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<ExitCode, CommandError> 
     let run = RunId(args.run.clone());
     let rows = journal.runs(Some(&run)).await?;
     let status = rows.first().and_then(|row| row.summary["status"].as_str().map(str::to_owned));
-    if let Some(status) = status.filter(|status| status != "running") {
+    if let Some(status) = status.filter(|status| !matches!(status.as_str(), "running" | "waiting")) {
         crate::view::line(&format!("run {run} is over already: {status}"))?;
         return Ok(ExitCode::SUCCESS);
     }

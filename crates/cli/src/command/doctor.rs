@@ -40,7 +40,7 @@ pub(crate) async fn doctor() -> Result<ExitCode, CommandError> {
             hint: String::new(),
         },
     })?;
-    for check in mooring_sandbox_local::probe().await? {
+    for check in mooring_sandbox_local::probe(&LocalOptions::new(&home.state)).await? {
         let good = if check.ok { Some(true) } else { None };
         say(&Finding { good, what: check.name, detail: check.detail, hint: check.hint })?;
     }

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
     let here = absolute(Path::new("."))?;
     let home = Home::find()?;
     let config = home.config()?;
-    let agent_path = args.agent.clone().unwrap_or_else(|| here.join("agent.toml"));
+    let agent_path = args.agent.clone().unwrap_or_else(|| here.join("(no agent file)"));
     let mut file = match &args.agent {
         Some(path) => AgentFile::read(path)?,
         None => AgentFile::default(),
@@ -58,11 +58,21 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
         instructions: file.instructions.clone(),
         capabilities: file.capabilities.clone(),
         settings: file.settings.clone(),
+        policy: file.policy.clone(),
     };
-    let model = host::model(&agent, &config)?;
+    let origin = match (&args.model, &args.agent) {
+        (Some(_), _) => "--model".to_owned(),
+        (None, Some(path)) if file.model.is_some() => format!("{}: model", path.display()),
+        _ => format!("{}: model", home.config_file.display()),
+    };
+    let model = host::model(&agent, &config).map_err(|error| error.at(&origin))?;
     let capabilities = host::capabilities(&agent.capabilities)?;
-    let sandbox =
-        if capabilities.is_empty() { None } else { Some(host::local_sandbox(&home, &file.sandbox)?) };
+    let sandbox = if capabilities.is_empty() {
+        None
+    } else {
+        let sandbox = host::local_sandbox(&home, &file.sandbox);
+        Some(sandbox.map_err(|error| error.at(&agent_path.display().to_string()))?)
+    };
     let new = NewRun {
         id: RunId(uuid::Uuid::now_v7().to_string()),
         session_id: uuid::Uuid::now_v7().to_string(),

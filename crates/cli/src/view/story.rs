@@ -57,6 +57,19 @@ impl Story {
             Event::ModelFailed(failed) => {
                 format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, self.text(&failed.message))
             }
+            Event::ApprovalRequested(asked) => format!(
+                "  {BOLD}approval {}{BOLD:#} {} {DIM}· {}{DIM:#}\n",
+                safe(&asked.approval_id),
+                safe(&asked.tool),
+                one_line(&asked.reason, 100)
+            ),
+            Event::ApprovalAnswered(answer) => {
+                let style = if answer.decision == "allow" { GOOD } else { BAD };
+                let reason = answer.reason.as_ref().map(|reason| format!(": {}", one_line(reason, 100)));
+                let (id, decision, by) =
+                    (safe(&answer.approval_id), safe(&answer.decision), safe(&answer.by));
+                format!("  approval {id} {style}{decision}{style:#} by {by}{}\n", reason.unwrap_or_default())
+            }
             Event::ToolRequested(requested) => {
                 self.calls.insert(requested.call_id.clone(), describe(requested));
                 String::new()
@@ -176,6 +189,9 @@ impl Story {
         }
         if let Some(workspace) = &self.workspace {
             text += &format!("{DIM}workspace {}{DIM:#}\n", safe(workspace));
+        }
+        if finished.status == "waiting" {
+            text += &format!("{DIM}answer with: moor approve ID, or moor deny ID --reason TEXT{DIM:#}\n");
         }
         if finished.status != "completed" {
             text += &format!("{DIM}go on with: moor resume {}{DIM:#}\n", record.run);

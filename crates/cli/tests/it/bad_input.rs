@@ -64,7 +64,10 @@ fn malformed_manifests() {
 fn scripts_that_are_malformed_or_end_too_soon() {
     let moor = Moor::new();
     moor.write("bad.jsonl", &format!("{}{{\"output\": [}}\n", say("hi")));
-    insta::assert_snapshot!(complaint(&moor, &["run", "--model", "script:bad.jsonl", "hello"], 2), @"");
+    insta::assert_snapshot!(
+        complaint(&moor, &["run", "--model", "script:bad.jsonl", "hello"], 2),
+        @r#"error: --model: script:DIR/bad.jsonl: DIR/bad.jsonl:2:13: expected value. A line is the `output` array of one response, or {"output": […], "usage": {…}}"#
+    );
 
     // The end of the script ends the run, with everything it did on record, and a longer script resumes it.
     moor.write("short.jsonl", &exec(0, &["echo one"]));
@@ -77,7 +80,10 @@ fn scripts_that_are_malformed_or_end_too_soon() {
     );
     let message =
         last["error"]["message"].as_str().unwrap().replace(moor.dir.path().to_str().unwrap(), "DIR");
-    insta::assert_snapshot!(message, @"");
+    insta::assert_snapshot!(
+        message,
+        @"script:DIR/short.jsonl: the script ends after 1 responses, and the run asks for number 2. Add a line with the next response; the last one of a run calls no tool"
+    );
     moor.write("short.jsonl", &[exec(0, &["echo one"]), say("two")].concat());
     let resumed = moor.run(&["resume", &ran.run()]);
     assert_eq!((resumed.code, resumed.last()["output"].as_str()), (Some(0), Some("two")));
@@ -126,7 +132,10 @@ fn a_damaged_journal_is_named_and_left_alone() {
     let torn = b"this is no database, whatever its name says".repeat(100);
     fs_err::write(&file, &torn).unwrap();
     let complaint = complaint(&moor, &["runs"], 1);
-    insta::assert_snapshot!(complaint, @"");
+    insta::assert_snapshot!(
+        complaint,
+        @"error: the journal DIR/home/journal.db failed: the file is not a journal (file is not a database); move it away to start anew. `moor doctor` tells more"
+    );
     assert_eq!(fs_err::read(&file).unwrap(), torn, "nothing was changed");
 }
 
@@ -137,10 +146,10 @@ fn a_full_disk_stops_the_run_and_loses_nothing() {
     let script: String = (0..12).map(|_| big.clone()).chain([say("never")]).collect();
     let script = unique_ids(&script);
     moor.write("s.jsonl", &script);
-    // A file system of 1 MiB for the journal; the workspace lies elsewhere.
+    // A file system of 512 KiB for the journal; the workspace lies elsewhere.
     let inside = format!(
-        "mkdir -p {home} && mount -t tmpfs -o size=1m tmpfs {home} && \
-         {moor} run --model script:s.jsonl --workspace ws --json hello > out; echo $? > code; \
+        "mkdir -p {home} && mount -t tmpfs -o size=512k tmpfs {home} && \
+         {moor} run --model script:s.jsonl --workspace ws --json hello > out && echo 0 > code || echo $? > code; \
          {moor} runs --json > runs",
         home = moor.home().display(),
         moor = env!("CARGO_BIN_EXE_moor"),

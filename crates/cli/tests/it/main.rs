@@ -1,5 +1,6 @@
 //! The program as a whole: what a user types, what they see, what is left when it is killed.
 
+mod approve;
 mod bad_input;
 mod cancel;
 mod example;
@@ -8,3 +9,4 @@ mod manifest;
 mod moor;
 mod ordinary_user;
 mod terminal;
+mod wire;

@@ -8,7 +8,7 @@ fn check_says_what_is_wrong_where() {
     moor.write("good.yaml", "entries:\n  a.txt: {type: file, content: hello}\n");
     moor.write(
         "bad.json",
-        "{\"entries\": {\"d\": {\"type\": \"dir\", \"children\": {\"../x\": {\"type\": \"file\"}}}}}",
+        "{\"entries\": {\"d\": {\"type\": \"dir\", \"children\": {\"../x\": {\"type\": \"file\", \"content\": \"\"}}}}}",
     );
     let good = moor.run(&["manifest", "check", "good.yaml"]);
     assert_eq!(good.code, Some(0), "{}", good.err);
@@ -16,7 +16,10 @@ fn check_says_what_is_wrong_where() {
     let both = moor.run(&["manifest", "check", "good.yaml", "bad.json"]);
     assert_eq!(both.code, Some(2));
     assert!(both.out.starts_with("good.yaml: valid"), "{}", both.out);
-    insta::assert_snapshot!(both.err, @"");
+    insta::assert_snapshot!(
+        both.err,
+        @r#"error: bad.json: the manifest is not valid: entries.d.children["../x"]: manifest path must not escape root: ../x; write the path without '..'"#
+    );
 }
 
 #[test]

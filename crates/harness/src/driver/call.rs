@@ -6,14 +6,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use mooring_capability::{Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
-use mooring_journal::event::{SandboxLost, ToolCompleted, ToolRequested};
+use mooring_journal::event::{
+    ApprovalAnswered, ApprovalRequested, SandboxLost, ToolCompleted, ToolRequested,
+};
 use mooring_journal::{Durability, Event};
 use mooring_model::{FunctionOutput, Item};
 use mooring_sandbox::NoSandbox;
 use serde_json::{Map, Value};
 
 use super::{Driver, elapsed_ms, json};
-use crate::{Call, CallStatus, HarnessError, Live};
+use crate::policy::{self, Action, Asked, digest};
+use crate::{Approval, Call, CallStatus, HarnessError, Live};
 
 /// What the model is told of a call that a crash left in doubt.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown: the runtime was interrupted while this call was running. \
@@ -117,6 +120,9 @@ impl Driver<'_> {
                 ready.push(Ready { call, tool, input, prepared, in_doubt: true });
                 continue;
             }
+            if !self.may_call(&call, tool.as_ref(), &input)? {
+                continue;
+            }
             let context = self.context(&call);
             let prepared = match tool.prepare(&context, &input).await {
                 Ok(prepared) => prepared,
@@ -143,6 +149,88 @@ impl Driver<'_> {
             self.flush(durability).await?;
         }
         Ok(ready)
+    }
+
+    /// What nobody answered in time counts as denied.
+    pub(super) fn expire_approvals(&mut self) -> Result<(), HarnessError> {
+        let now = self.now();
+        let over = |(_, asked): &(&Call, &ApprovalRequested)| now > asked.expires_ms;
+        let over: Vec<String> =
+            self.state.approvals().filter(over).map(|(_, asked)| asked.approval_id.clone()).collect();
+        for approval_id in over {
+            self.push(Event::ApprovalAnswered(ApprovalAnswered {
+                approval_id,
+                decision: "expired".into(),
+                by: "the clock".into(),
+                ..ApprovalAnswered::default()
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a call may take place now. Records what the policy says against it.
+    fn may_call(&mut self, call: &Call, tool: &dyn Tool, input: &ToolInput) -> Result<bool, HarnessError> {
+        let turn = self.state.turns;
+        match &call.approval {
+            Approval::Allowed => return Ok(true),
+            Approval::Denied(reason) => {
+                self.push(answer(turn, call, "denied", "runtime", reason))?;
+                return Ok(false);
+            }
+            Approval::Asked(_) => return Ok(false),
+            Approval::NotNeeded => {}
+        }
+        let text;
+        let arguments = match input {
+            ToolInput::Json(arguments) => arguments,
+            ToolInput::Text(input) => {
+                text = serde_json::json!({ "input": input });
+                &text
+            }
+        };
+        let policy = &self.state.agent.policy;
+        let decision = policy.decide(&Asked {
+            tool: &call.tool,
+            arguments,
+            sandbox: self.state.started.sandbox["backend"].as_str().unwrap_or("none"),
+            read: &self.state.read,
+            leaves_sandbox: tool.leaves_sandbox(),
+        });
+        match decision.action {
+            Action::Allow => Ok(true),
+            Action::Ask if self.state.allowed.contains(&(decision.rule, call.tool.clone())) => Ok(true),
+            Action::Deny => {
+                let text = format!(
+                    "denied by the policy: {}. Do not try to get the same in another way.",
+                    decision.reason
+                );
+                self.push(answer(turn, call, "denied", "runtime", &text))?;
+                Ok(false)
+            }
+            Action::Ask => {
+                let digest = digest(&[call.tool.as_bytes(), call.input.as_bytes()]);
+                let policy_version = policy.version();
+                // The place among the turn's calls too: two calls may have one id.
+                let place =
+                    self.state.calls.iter().filter(|other| other.approval != Approval::NotNeeded).count();
+                let key = format!("{}\0{turn}\0{}\0{place}", self.run, call.call_id);
+                let id = policy::digest(&[key.as_bytes(), digest.as_bytes(), policy_version.as_bytes()]);
+                let seconds = i64::try_from(policy.expires_s).unwrap_or(i64::MAX);
+                let expires_ms = self.now().saturating_add(seconds.saturating_mul(1000));
+                self.push(Event::ApprovalRequested(ApprovalRequested {
+                    approval_id: id.chars().take(12).collect(),
+                    turn,
+                    call_id: call.call_id.clone(),
+                    tool: call.tool.clone(),
+                    digest,
+                    policy_version,
+                    rule: decision.rule,
+                    reason: decision.reason,
+                    expires_ms,
+                }))?;
+                Ok(false)
+            }
+        }
     }
 
     /// The tool and its input, or what to tell the model.

@@ -72,7 +72,7 @@ impl Driver<'_> {
         let manifest = Manifest::from_value(&started.manifest)
             .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
         let base = started.manifest_base.clone().unwrap_or_default();
-        let plan = Plan::new(&manifest, Path::new(&base), &client.support(), client.backend_id())?;
+        let plan = plan(client, &manifest, Path::new(&base)).await?;
         let workspace = started.sandbox["workspace"].as_str().map(Into::into);
         let request = CreateRequest { session_id: session_id.into(), manifest, workspace };
         let session = client.create(request).await?;
@@ -82,17 +82,14 @@ impl Driver<'_> {
     }
 }
 
-/// A directory that the caller named is theirs: nothing in it is overwritten.
-pub(super) fn refuse_conflicts(plan: &Plan, workspace: &Path) -> Result<(), SandboxError> {
-    for target in plan.targets() {
-        if workspace.join(target).symlink_metadata().is_ok() {
-            return Err(SandboxError::AlreadyExists {
-                path: format!(
-                    "{} (the manifest's entry '{target}' would overwrite it: name another directory, or move it away)",
-                    workspace.join(target).display()
-                ),
-            });
-        }
-    }
-    Ok(())
+/// Plans a manifest, beside the async threads: every source file on the host is opened for it.
+pub(super) async fn plan(
+    client: &dyn SandboxClient,
+    manifest: &Manifest,
+    base: &Path,
+) -> Result<Plan, SandboxError> {
+    let (manifest, base) = (manifest.clone(), base.to_path_buf());
+    let (support, backend) = (client.support(), client.backend_id());
+    let planned = tokio::task::spawn_blocking(move || Plan::new(&manifest, &base, &support, backend)).await;
+    planned.map_err(|error| SandboxError::Invalid { reason: format!("planning was interrupted: {error}") })?
 }

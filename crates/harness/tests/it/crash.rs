@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mooring_harness::{HarnessError, State, Status, resume, start};
+use mooring_harness::{Answer, HarnessError, NewRun, State, Status, answer, resume, start};
 use mooring_journal::{
     Append, BoxFuture, Claim, Event, Journal, JournalError, MemoryJournal, Record, RunId, RunRow,
 };
 use mooring_model::Item;
 use proptest::prelude::*;
+use serde_json::json;
 
 use crate::world::{World, call, events, host, new_run, script, tools};
 
@@ -100,6 +101,19 @@ fn tool_of(call_id: &str) -> &str {
     call_id.split('-').next().unwrap_or_default()
 }
 
+/// The run of these tests: payments need an approval.
+fn asking() -> NewRun {
+    let mut new = new_run("r");
+    new.agent.policy = serde_json::from_value(json!({"rules": [{"tool": "pay", "action": "ask"}]})).unwrap();
+    new
+}
+
+/// What the run waits for.
+async fn waiting(journal: &MemoryJournal) -> Vec<String> {
+    let state = State::fold(&events(journal, "r").await).unwrap().unwrap();
+    state.approvals().map(|(_, asked)| asked.approval_id.clone()).collect()
+}
+
 /// Drives the run through its deaths to its end, and checks what must hold. Gives the number of deaths.
 async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
     let memory = MemoryJournal::new();
@@ -107,21 +121,25 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
     let run = RunId("r".into());
     let mut died = 0;
     let mut deaths = deaths.iter();
+    // A process that only ended to wait for an approval has its death still before it.
+    let mut kept: Option<Arc<Dying>> = None;
     loop {
-        let death = deaths.next();
-        let (nth, after) = match death {
-            Some(Death::AtAppend { nth, after }) => (*nth, *after),
-            _ => (u64::MAX, false),
-        };
-        if let Some(Death::InCall { call_id, after }) = death {
-            let at = if *after { &world.stuck_after } else { &world.stuck_before };
-            *at.lock().unwrap() = Some(call_id.clone());
-        }
-        let journal = Arc::new(Dying { inner: memory.clone(), appends_left: nth.into(), after });
-        let (host, _) = host(journal, script(turns(plan)), tools(&world));
+        let journal = kept.take().unwrap_or_else(|| {
+            let death = deaths.next();
+            let (nth, after) = match death {
+                Some(Death::AtAppend { nth, after }) => (*nth, *after),
+                _ => (u64::MAX, false),
+            };
+            if let Some(Death::InCall { call_id, after }) = death {
+                let at = if *after { &world.stuck_after } else { &world.stuck_before };
+                *at.lock().unwrap() = Some(call_id.clone());
+            }
+            Arc::new(Dying { inner: memory.clone(), appends_left: nth.into(), after })
+        });
+        let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns(plan)), tools(&world));
         let drive = async {
             match memory.runs(Some(&run)).await {
-                Err(_) => start(&host, new_run("r")).await,
+                Err(_) => start(&host, asking()).await,
                 Ok(_) => match resume(&host, &run).await {
                     // It died before its first event: nothing was done, so starting it anew repeats nothing.
                     Err(HarnessError::Empty { .. }) => {
@@ -144,6 +162,14 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
             Err(HarnessError::Journal(JournalError::Store { .. })) => died += 1,
             Err(HarnessError::Completed { .. }) => break,
             Err(error) => panic!("{error}"),
+            // Answered by somebody else, in no process of the run's.
+            Ok(finished) if finished.status == Status::Waiting => {
+                for id in waiting(&memory).await {
+                    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None };
+                    answer(&memory, &run, &id, yes, 1_700_000_000_000).await.unwrap();
+                }
+                kept = Some(journal);
+            }
             Ok(finished) => {
                 assert_eq!((finished.status, finished.output.as_deref()), (Status::Completed, Some("done")));
                 break;
@@ -153,6 +179,11 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
 
     let records = events(&memory, "r").await;
     let state = State::fold(&records).unwrap().unwrap();
+    let count = |wanted: fn(&Event) -> bool| records.iter().filter(|record| wanted(&record.event)).count();
+    let asked = count(|event| matches!(event, Event::ApprovalRequested(_)));
+    let payments = plan.iter().flatten().filter(|tool| **tool == "pay").count();
+    assert_eq!(asked, payments, "each payment is asked for once");
+    assert_eq!(count(|event| matches!(event, Event::ApprovalAnswered(_))), payments);
     // Every call is answered exactly once, and the conversation is whole.
     let mut open = BTreeSet::new();
     let mut answered = BTreeSet::new();

@@ -72,7 +72,7 @@ async fn a_listing_shows_how_the_run_stands() {
         rows[0].summary,
         json!({"status": "completed", "agent": "tester", "model": "script:test", "turns": 1, "input": "change the world",
             "usage": {"input_tokens": 10, "cached_input_tokens": 0, "cache_write_tokens": 0, "output_tokens": 5,
-                "reasoning_tokens": 0}})
+                "reasoning_tokens": 0}, "approvals": []})
     );
 }
 
@@ -322,4 +322,21 @@ async fn the_fold_of_the_journal_is_the_drivers_state() {
         (state.status, state.next(), state.last_seq),
         (Status::Completed, Next::Done, records.len() as u64)
     );
+}
+
+/// A server drives many runs side by side: their futures must be able to move between threads.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_can_be_spawned() {
+    let journal = Arc::new(MemoryJournal::new());
+    let model = script(vec![vec![Item::assistant("done")]]);
+    let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, model, vec![]);
+    let starts = ["r1", "r2"].map(|id| {
+        let host = host.clone();
+        tokio::spawn(async move { start(&host, new_run(id)).await })
+    });
+    for run in starts {
+        assert_eq!(run.await.unwrap().unwrap().status, Status::Completed);
+    }
+    let resumed = tokio::spawn(async move { resume(&host, &RunId("r1".into())).await });
+    assert!(matches!(resumed.await.unwrap(), Err(HarnessError::Completed { .. })));
 }

@@ -159,3 +159,89 @@ fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn locks() -> (tempfile::TempDir, Locks, RunId) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Arc::new(Home::new(&dir.path().join("journal.db")).unwrap());
+        (dir, Locks::new(home), RunId("run".to_owned()))
+    }
+
+    #[test]
+    fn a_claim_waits_for_who_only_looks() {
+        let (_dir, locks, run) = locks();
+        drop(locks.take(&run, "first").unwrap());
+        let looker = File::create(locks.path(&run)).unwrap();
+        looker.try_lock_shared().unwrap();
+        assert!(matches!(locks.try_take(&run, "second").unwrap(), Attempt::Again));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                sleep(Duration::from_millis(20));
+                drop(looker);
+            });
+            locks.take(&run, "second").unwrap();
+        });
+    }
+
+    #[test]
+    fn a_claim_is_turned_away_at_once_by_a_driver() {
+        let (_dir, locks, run) = locks();
+        let held = locks.take(&run, "first").unwrap();
+        assert!(
+            matches!(locks.try_take(&run, "second").unwrap(), Attempt::Driven(owner) if owner == "first")
+        );
+        assert!(locks.is_held(&run).unwrap());
+        drop(held);
+        assert!(!locks.is_held(&run).unwrap());
+        // Left by a driver that was killed: nobody's, with its text in it until the next one's.
+        fs_err::write(locks.path(&run), "a driver with a longer name").unwrap();
+        assert!(!locks.is_held(&run).unwrap());
+        let held = locks.take(&run, "third").unwrap();
+        assert_eq!(fs_err::read_to_string(&held.path).unwrap(), "third");
+    }
+
+    #[test]
+    fn lookers_never_turn_a_claim_away() {
+        let (_dir, locks, run) = locks();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        locks.is_held(&run).unwrap();
+                    }
+                });
+            }
+            let claims: Vec<_> = (0..500).map(|_| locks.take(&run, "owner").map(drop)).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(claims.iter().all(Result::is_ok), "{claims:?}");
+        });
+    }
+
+    #[test]
+    fn no_two_hold_a_lock_though_its_file_comes_and_goes() {
+        let (_dir, locks, run) = locks();
+        let (holders, taken) = (AtomicU32::new(0), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::Relaxed) < 300 {
+                        if let Ok(lock) = locks.take(&run, "owner") {
+                            assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                            taken.fetch_add(1, Ordering::Relaxed);
+                            thread::yield_now();
+                            holders.fetch_sub(1, Ordering::SeqCst);
+                            drop(lock);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

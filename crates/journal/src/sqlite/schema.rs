@@ -58,6 +58,10 @@ pub(crate) fn open_writer(home: &Home) -> Result<Connection, JournalError> {
     check_place(home)?;
     let prepare = || -> Result<Connection, Trouble> {
         let mut conn = connect(home)?;
+        if conn.is_readonly("main")? {
+            // SQLite opens for reading what it may not write.
+            return Err(Trouble::Refused(home.unwritable(None)));
+        }
         // First of all: a database that is not ours is left as it is.
         version(&conn, home)?;
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -153,4 +157,28 @@ fn version(conn: &Connection, home: &Home) -> Result<usize, Trouble> {
     conn.query_row("SELECT value FROM meta WHERE key = 'version'", [], |row| row.get(0))
         .optional()?
         .ok_or_else(foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_becomes_a_newer_one_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(&dir.path().join("journal.db")).unwrap();
+        let mut conn = open_writer(&home).unwrap();
+        let columns = |conn: &Connection| -> Vec<String> {
+            let mut columns = conn.prepare("SELECT name FROM pragma_table_info('signals')").unwrap();
+            columns.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let second = "ALTER TABLE signals ADD COLUMN at_ms INTEGER";
+        let third = "ALTER TABLE signals RENAME COLUMN word TO text";
+        migrate(&mut conn, &home, &[MIGRATIONS[0], second, "no SQL"]).unwrap_err();
+        assert_eq!(columns(&conn), ["id", "run", "word"]);
+        migrate(&mut conn, &home, &[MIGRATIONS[0], second, third]).unwrap();
+        assert_eq!(columns(&conn), ["id", "run", "text", "at_ms"]);
+        assert_eq!(version(&conn, &home).unwrap(), 3);
+        assert!(open_writer(&home).unwrap_err().to_string().contains("its format is 3"));
+    }
 }

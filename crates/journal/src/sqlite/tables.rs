@@ -186,6 +186,12 @@ pub(crate) fn add_signal(conn: &Connection, home: &Home, run: &RunId, word: &str
     Ok(())
 }
 
+pub(crate) fn has_signals(conn: &Connection, home: &Home, run: &RunId) -> Result<bool, Trouble> {
+    let key = head(conn, home, run)?.key;
+    let mut found = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM signals WHERE run = ?1)")?;
+    Ok(found.query_row([key], |row| row.get(0))?)
+}
+
 pub(crate) fn take_signals(conn: &Connection, home: &Home, run: &RunId) -> Result<Vec<String>, Trouble> {
     let key = head(conn, home, run)?.key;
     let words: Vec<String> = conn

@@ -73,13 +73,8 @@ impl Home {
         if is_full(error) {
             return JournalError::Full { store: self.name.clone() };
         }
-        let next = match error.kind() {
-            ErrorKind::PermissionDenied => "; give its owner and mode back, or run as the user who owns it",
-            ErrorKind::ReadOnlyFilesystem => "; mount it writable, or keep the journal elsewhere",
-            _ => "",
-        };
         // fs-err names the file in the text.
-        self.failed(format!("{error}{next}"))
+        self.failed(format!("{error}{}", next_step(error)))
     }
 
     pub(crate) fn explain(&self, trouble: Trouble) -> JournalError {
@@ -92,18 +87,8 @@ impl Home {
     pub(crate) fn sqlite(&self, error: &rusqlite::Error) -> JournalError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => JournalError::Full { store: self.name.clone() },
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if self.is_out_of_room() => {
-                JournalError::Full { store: self.name.clone() }
-            }
-            Some(ErrorCode::SystemIoFailure) => {
-                self.failed(format!("the system could not read or write it ({error}); check the disk, then resume"))
-            }
-            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => self.failed(format!(
-                "it cannot be opened ({error}); check that you may read and write it and its directory"
-            )),
-            Some(ErrorCode::ReadOnly) => self.failed(format!(
-                "it cannot be written ({error}); check its owner, its mode, and that its file system is writable"
-            )),
+            Some(ErrorCode::SystemIoFailure) => self.unwritable(Some(error)),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => self.unwritable(None),
             Some(ErrorCode::NotADatabase) => self.failed(format!(
                 "the file is not a journal ({error}); move it away to start anew. `moor doctor` tells more"
             )),
@@ -118,18 +103,33 @@ impl Home {
         }
     }
 
-    /// Whether one more page has no room where the journal is: disk, quota, or the process's file size limit.
-    fn is_out_of_room(&self) -> bool {
-        let end = ["", "-wal"].iter().filter_map(|suffix| fs_err::metadata(self.beside(suffix)).ok());
-        let end = end.map(|file| file.len()).max().unwrap_or(0);
-        let probe = self.beside(&format!("-probe-{}", std::process::id()));
-        let written = fs_err::File::create(&probe).and_then(|mut file| {
-            file.seek(SeekFrom::Start(end))?;
-            file.write_all(&[1; 8192])
-        });
-        // A probe that was never made cannot be removed; one that stays is empty of meaning.
-        let _ = fs_err::remove_file(&probe);
-        written.is_err_and(|error| is_full(&error))
+    /// It could not be opened, or the system failed with `error`. The probe may tell why.
+    pub(crate) fn unwritable(&self, error: Option<&rusqlite::Error>) -> JournalError {
+        match (self.probe(), error) {
+            (Err(probe), _) if is_full(&probe) => JournalError::Full { store: self.name.clone() },
+            (Err(probe), _) => self.failed(format!(
+                "it cannot be written, nor can another file beside it: {}{}",
+                probe.kind(),
+                next_step(&probe)
+            )),
+            (Ok(()), Some(error)) => self.failed(format!(
+                "the system could not read or write it ({error}); check the disk, then resume"
+            )),
+            (Ok(()), None) => self.failed("it cannot be read and written; check its owner and its mode"),
+        }
+    }
+
+    /// Writes where the journal's next page would be, in a file beside it: does the disk, the quota, the process's
+    /// file size limit have room, and may one write there at all?
+    fn probe(&self) -> io::Result<()> {
+        let ends = ["", "-wal"].iter().filter_map(|suffix| fs_err::metadata(self.beside(suffix)).ok());
+        let end = ends.map(|file| file.len()).max().unwrap_or(0);
+        let path = self.beside(&format!("-probe-{}", std::process::id()));
+        let mut file = fs_err::File::create(&path)?;
+        let written = file.seek(SeekFrom::Start(end)).and_then(|_| file.write_all(&[1; 8192]));
+        // One that stays is in nobody's way.
+        let _ = fs_err::remove_file(&path);
+        written
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -141,4 +141,12 @@ impl Home {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+fn next_step(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "; give its owner and mode back, or run as the user who owns it",
+        ErrorKind::ReadOnlyFilesystem => "; mount it writable, or keep the journal elsewhere",
+        _ => "",
+    }
 }

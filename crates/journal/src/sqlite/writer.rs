@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, FileControl};
 use tokio::sync::{mpsc, oneshot};
@@ -28,12 +28,15 @@ use crate::{Durability, JournalError};
 /// Work that may wait, and the most that one transaction takes.
 const QUEUE: usize = 256;
 
-/// Pages of the log not yet in the file from which on they are folded into it, beside the appends: 16 MiB.
-const FOLD_AT: i64 = 4096;
+/// Pages of the log not yet in the file from which on they are folded into it, beside the appends: 4 MiB.
+const FOLD_AT: i64 = 1024;
 
-/// Pages in the log from which on appends wait for that: 64 MiB. The log starts over only where all of it has been
+/// Pages in the log from which on appends wait for that: 16 MiB. The log starts over only where all of it has been
 /// folded, which appends without a pause keep from happening.
 const STOP_AT: i64 = 4 * FOLD_AT;
+
+/// How long appends wait at most while somebody else folds a log that is too long.
+const FOLD_WAIT: Duration = Duration::from_secs(5);
 
 /// Transactions between two looks at the log's length.
 const LOOK_EVERY: u32 = 32;
@@ -294,11 +297,20 @@ impl Side {
         }
     }
 
-    /// Folds the log while no append can come between. What fails or is in others' way is left for the next time.
+    /// Folds the log while no append can come between. While another thread or process folds it, this waits; what
+    /// fails or takes too long is left for the next time.
     fn fold(&mut self) {
-        if self.log_is_too_long {
-            let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-            self.log_is_too_long = false;
+        if !self.log_is_too_long {
+            return;
+        }
+        self.log_is_too_long = false;
+        let until = Instant::now() + FOLD_WAIT;
+        loop {
+            let busy = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, bool>(0));
+            if !matches!(busy, Ok(true)) || Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -332,4 +344,77 @@ fn check_unmoved(conn: &Connection, home: &Home) -> Result<(), Failure> {
     }
     let reason = "the file was moved or deleted while in use; put it back, then start the program again";
     Err(Failure::Start(home.failed(reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::schema::open_writer;
+
+    type Answer = oneshot::Receiver<Result<i64, JournalError>>;
+
+    fn side() -> (tempfile::TempDir, Arc<Home>, Side) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Arc::new(Home::new(&dir.path().join("journal.db")).unwrap());
+        let conn = open_writer(&home).unwrap();
+        conn.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY) STRICT").unwrap();
+        let folder = Folder::start(&home).unwrap();
+        (dir, home, Side { folder, conn, since_look: 0, log_is_too_long: false })
+    }
+
+    fn job(work: impl FnMut(&Connection) -> Result<i64, Trouble> + Send + 'static) -> (Box<dyn Job>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Work { run: work, durability: Durability::Process, done: None, reply }), answer)
+    }
+
+    fn insert(n: i64) -> (Box<dyn Job>, Answer) {
+        job(move |conn| Ok(conn.execute("INSERT INTO t VALUES (?1)", [n]).map(|_| n)?))
+    }
+
+    /// Commits a group; gives what each was told, and what is in the table.
+    fn group(jobs: Vec<(Box<dyn Job>, Answer)>) -> (Vec<Result<i64, String>>, Vec<i64>) {
+        let (_dir, home, mut side) = side();
+        let (mut batch, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+        side.commit(&home, &mut batch);
+        let told = answers.into_iter().map(|mut answer| answer.try_recv().unwrap());
+        let told = told.map(|told| told.map_err(|error| error.to_string())).collect();
+        let mut rows = side.conn.prepare("SELECT n FROM t ORDER BY n").unwrap();
+        (told, rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap())
+    }
+
+    #[test]
+    fn a_refusal_disturbs_nobody() {
+        let refused = job(|_| {
+            let reason = "refused".to_owned();
+            Err(Trouble::Refused(JournalError::Store { store: "x".to_owned(), reason }))
+        });
+        let (told, rows) = group(vec![insert(1), refused, insert(2)]);
+        assert_eq!(told, [Ok(1), Err("the journal x failed: refused".to_owned()), Ok(2)]);
+        assert_eq!(rows, [1, 2]);
+    }
+
+    #[test]
+    fn who_fails_fails_alone_and_leaves_nothing() {
+        let fails = job(|conn| {
+            conn.execute("INSERT INTO t VALUES (7)", [])?;
+            conn.execute("INSERT INTO t VALUES (1)", [])?;
+            Ok(7)
+        });
+        let (told, rows) = group(vec![insert(1), fails, insert(2)]);
+        assert_eq!((&told[0], &told[2]), (&Ok(1), &Ok(2)));
+        assert!(told[1].as_ref().is_err_and(|error| error.contains("UNIQUE")), "{told:?}");
+        assert_eq!(rows, [1, 2]);
+    }
+
+    #[test]
+    fn while_another_process_writes_nothing_is_done_here() {
+        let (_dir, home, mut side) = side();
+        let other = Connection::open(&home.path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (mut job, _answer) = insert(1);
+        let told = side.transact(&home, std::slice::from_mut(&mut job), Duration::ZERO);
+        assert!(matches!(told, Err(Failure::Busy(_))));
+        other.execute_batch("COMMIT").unwrap();
+        assert!(side.transact(&home, std::slice::from_mut(&mut job), Duration::ZERO).is_ok());
+    }
 }

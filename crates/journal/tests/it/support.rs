@@ -1,5 +1,9 @@
 //! What many tests need: events, appends, runs.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use mooring_journal::event::{CancelRequested, ToolCompleted};
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, Stamped};
 use serde_json::json;
@@ -47,4 +51,38 @@ pub(crate) async fn run_with(journal: &dyn Journal, id: &str, events: u64) -> (R
 
 pub(crate) async fn read_all(journal: &dyn Journal, run: &RunId) -> Vec<Record> {
     journal.read(run, 0, usize::MAX).await.unwrap()
+}
+
+/// Runs the test `name`, which is ignored otherwise, in a process of its own: `sh` gets `setup`, which must end in
+/// `exec "$@"` or the like, and the environment `DIR`.
+pub(crate) fn child(setup: &str, name: &str, dir: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", setup, "sh"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--ignored", "--nocapture"]).env("DIR", dir);
+    command
+}
+
+/// The directory that [`child`] gave.
+pub(crate) fn child_dir() -> PathBuf {
+    std::env::var_os("DIR").expect("run by another test").into()
+}
+
+/// Runs a command to its end; gives what it said, or shows it if it failed.
+pub(crate) fn succeed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// What `sh` runs to be where it may mount: as root, or as an ordinary user who becomes root of a namespace.
+pub(crate) fn unshare(script: &str) -> String {
+    format!(
+        r#"if [ "$(id -u)" = 0 ]; then own=-m; else own=-rm; fi; exec unshare $own sh -c '{script}' sh "$@""#
+    )
+}
+
+/// A number that differs each time, below `limit`.
+pub(crate) fn random(limit: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % limit
 }

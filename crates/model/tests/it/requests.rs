@@ -1,10 +1,10 @@
 //! What goes over each wire: headers and body, for a conversation that holds all that a request can.
 
-use mooring_model::{Item, ModelErrorKind, ReasoningEffort, Settings};
+use mooring_model::{Item, ModelErrorKind, ModelSpec, ReasoningEffort, Settings, connect};
 use mooring_testkit::{Recorded, Reply, Server};
 use serde_json::{Value, json};
 
-use crate::support::{Conversation, KEY, call, client, conversation, items};
+use crate::support::{Conversation, KEY, call, client, conversation, items, options};
 
 /// The request that this conversation makes.
 pub(crate) async fn sent(spec: &str, conversation: &Conversation) -> Recorded {
@@ -37,6 +37,23 @@ async fn chat() {
 #[tokio::test]
 async fn anthropic() {
     insta::assert_snapshot!(shown(&sent("anthropic/claude-sonnet-4-5", &conversation()).await));
+}
+
+#[tokio::test]
+async fn a_base_url_may_end_as_people_write_it() {
+    for (spec, ending, path) in [
+        ("anthropic/m", "", "/v1/messages"),
+        ("anthropic/m", "/v1/", "/v1/messages"),
+        ("anthropic/m", "/proxy", "/proxy/v1/messages"),
+        ("openai/m", "/v1/", "/v1/responses"),
+        ("chat/m", "/openai/v1", "/openai/v1/chat/completions"),
+    ] {
+        let server = Server::start([Reply::new(400)]).await.unwrap();
+        let options = options(&format!("{}{ending}", server.url()));
+        let model = connect(&ModelSpec::parse(spec).unwrap(), &options).unwrap();
+        let _ = call(&*model, conversation().request()).await;
+        assert_eq!(server.requests()[0].path, path);
+    }
 }
 
 /// The least that a request holds: nothing is sent that was not asked for.

@@ -7,7 +7,7 @@ use mooring_manifest::Manifest;
 use mooring_sandbox::{Plan, Support};
 use serde_json::{Value, json};
 
-use crate::support::{DirSession, base, plan, refusal, write};
+use crate::support::{base, plan, refusal, write};
 
 fn unsupported(manifest: &Value) -> String {
     let manifest = Manifest::from_value(manifest).unwrap();
@@ -119,20 +119,16 @@ fn a_manifest_without_sources_needs_no_base() {
     assert!(message.contains("cannot open the base directory /no/such/base"), "{message}");
 }
 
-#[tokio::test]
-async fn entries_that_exist_in_a_workspace_are_listed() {
-    let session = DirSession::new();
-    write(session.path().join("src/old"), "");
-    write(session.path().join("b/c"), "");
+#[test]
+fn a_directory_that_holds_something_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
     let file = json!({ "type": "file", "content": "" });
-    let plan = plan(
-        &json!({
-            "src": { "type": "dir", "children": { "new": file } }, "src/x": file, "new.txt": file, "b/c": file, "b/d": file,
-        }),
-        ".".as_ref(),
-    )
-    .unwrap();
-    assert_eq!(plan.conflicts(&session).await.unwrap(), ["src", "b/c"]);
+    let entries = json!({ "new.txt": file, "b/c": file, "b/d": file });
+    let plan = plan(&entries, ".".as_ref()).unwrap();
+    plan.refuse_conflicts(directory.path()).unwrap();
+    write(directory.path().join("b/c"), "");
+    let refused = plan.refuse_conflicts(directory.path()).unwrap_err().to_string();
+    assert!(refused.contains("the manifest's entry 'b/c' would overwrite it"), "{refused}");
 }
 
 /// Every manifest that the SDK refuses is refused here at the latest, by a backend that has nothing.

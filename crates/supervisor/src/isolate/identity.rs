@@ -27,9 +27,23 @@ const COUNT: u32 = 65_536;
 
 pub(crate) const NOSUID_NODEV: u64 = 0x2 | 0x4;
 
-/// Whether the caller may map a range.
-pub(crate) fn is_root() -> bool {
+/// Whether the caller may map a range of users: root, and not merely root of a user namespace that has too few, as
+/// in a rootless container.
+pub fn is_root() -> bool {
+    let covers = |map: std::io::Result<String>| map.is_ok_and(|map| map.lines().any(covers_range));
     rustix::process::geteuid().is_root()
+        && covers(fs::read_to_string("/proc/self/uid_map"))
+        && covers(fs::read_to_string("/proc/self/gid_map"))
+}
+
+/// Whether a line of a map, `inside outside count`, has all of the range.
+fn covers_range(line: &str) -> bool {
+    let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+    let (Some(Ok(inside)), Some(Ok(_)), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next())
+    else {
+        return false;
+    };
+    inside <= u64::from(BASE) && inside + count >= u64::from(BASE) + u64::from(COUNT)
 }
 
 /// Writes the map of a child that is in a new user namespace.

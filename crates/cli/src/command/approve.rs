@@ -1,0 +1,117 @@
+//! `moor approvals`, `moor approve`, `moor deny`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mooring_harness::{Answer, Answered, HarnessError};
+use mooring_journal::{Journal, JournalError, RunId, RunRow};
+use serde_json::{Value, json};
+
+use crate::args::{ApprovalsArgs, ApproveArgs, DenyArgs};
+use crate::command_error::CommandError;
+use crate::home::{Home, variable};
+use crate::host::now_ms;
+use crate::view::text::{one_line, time};
+
+/// How often and how long to try while a driver is at work on the run.
+const RETRY: Duration = Duration::from_millis(200);
+const TRIES: u32 = 50;
+
+pub(crate) async fn list(args: &ApprovalsArgs) -> Result<ExitCode, CommandError> {
+    let rows = Home::find()?.journal()?.runs(None).await?;
+    let json = args.json || !crate::view::people();
+    let mut found = false;
+    for (row, approval) in rows.iter().flat_map(|row| waiting(row).map(move |approval| (row, approval))) {
+        found = true;
+        if json {
+            let mut line = approval.clone();
+            line["run"] = json!(row.id);
+            line["agent"] = row.summary["agent"].clone();
+            crate::view::line(&line.to_string())?;
+            continue;
+        }
+        let text = |name: &str| approval[name].as_str().unwrap_or_default();
+        crate::view::line(&format!(
+            "{}  {} {}\n    {} · run {} · until {}",
+            text("id"),
+            text("tool"),
+            one_line(text("input"), 100),
+            one_line(text("reason"), 80),
+            row.id,
+            time(approval["expires_ms"].as_i64().unwrap_or_default()),
+        ))?;
+    }
+    if !found && !json {
+        crate::view::line("nothing waits for an approval")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn approve(args: ApproveArgs) -> Result<ExitCode, CommandError> {
+    answer(&args.id, true, args.always, None).await
+}
+
+pub(crate) async fn deny(args: DenyArgs) -> Result<ExitCode, CommandError> {
+    answer(&args.id, false, false, args.reason).await
+}
+
+fn waiting(row: &RunRow) -> impl Iterator<Item = &Value> {
+    row.summary["approvals"].as_array().into_iter().flatten()
+}
+
+async fn answer(
+    id: &str,
+    allow: bool,
+    always: bool,
+    reason: Option<String>,
+) -> Result<ExitCode, CommandError> {
+    let journal = Home::find()?.journal()?;
+    let by = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "a person".into());
+    let run = find(&journal, id).await?;
+    let mut tries = 0;
+    let answered = loop {
+        let answer = Answer { allow, always, by: by.clone(), reason: reason.clone() };
+        match mooring_harness::answer(&journal, &run, id, answer, now_ms()).await {
+            // Other calls of the turn are still running, or somebody else answers another question.
+            Err(HarnessError::Journal(JournalError::Driven { .. } | JournalError::Conflict { .. }))
+                if tries < TRIES =>
+            {
+                tries += 1;
+                tokio::time::sleep(RETRY).await;
+            }
+            result => break result?,
+        }
+    };
+    let word = if allow { "approved" } else { "denied" };
+    match answered {
+        Answered::Recorded => crate::view::line(&format!("{word}; go on with: moor resume {run}"))?,
+        Answered::Before(decision) => crate::view::line(&format!("answered before: {decision}"))?,
+        Answered::Expired => {
+            return Err(CommandError::input(format!(
+                "the time to answer '{id}' has passed, and the call counts as denied; go on with: moor resume {run}"
+            )));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The run that asks this. One that was answered is found too, since answering twice is no error.
+async fn find(journal: &dyn Journal, id: &str) -> Result<RunId, CommandError> {
+    let rows = journal.runs(None).await?;
+    if let Some(row) = rows.iter().find(|row| waiting(row).any(|approval| approval["id"] == id)) {
+        return Ok(row.id.clone());
+    }
+    for row in &rows {
+        let mut asked = false;
+        crate::command::show::each(journal, &row.id, 0, |record| {
+            asked |= matches!(&record.event, mooring_journal::Event::ApprovalRequested(event) if event.approval_id == id);
+        })
+        .await?;
+        if asked {
+            return Ok(row.id.clone());
+        }
+    }
+    Err(CommandError::input(format!(
+        "nothing waits for an approval '{id}'. `moor approvals` lists what does"
+    )))
+}

@@ -1,0 +1,93 @@
+//! A model behind a wire: the whole way from the command line over HTTP into the sandbox and back.
+
+use mooring_testkit::{Reply, Server};
+use serde_json::{Value, json};
+
+use crate::moor::{Moor, Ran};
+
+fn chunks(deltas: &[Value], reason: &str) -> String {
+    let chunk = |delta: &Value, reason: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": reason});
+        format!("data: {}\n\n", json!({"id": "c1", "model": "served", "choices": [choice]}))
+    };
+    let mut stream: String = deltas.iter().map(|delta| chunk(delta, Value::Null)).collect();
+    stream += &chunk(&json!({}), json!(reason));
+    let usage = json!({"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25});
+    stream
+        + &format!(
+            "data: {}\n\ndata: [DONE]\n\n",
+            json!({"id": "c1", "model": "served", "choices": [], "usage": usage})
+        )
+}
+
+fn command(cmd: &str) -> String {
+    let function = json!({"name": "exec_command", "arguments": json!({"cmd": cmd}).to_string()});
+    let call = json!({"index": 0, "id": "call_1", "type": "function", "function": function});
+    chunks(&[json!({"role": "assistant", "tool_calls": [call]})], "tool_calls")
+}
+
+fn text(text: &str) -> String {
+    chunks(&[json!({"role": "assistant", "content": text})], "stop")
+}
+
+/// `moor run` against a server, with a key in its environment.
+fn run(moor: &Moor, url: &str) -> Ran {
+    let mut command = moor.command(&["run", "--model", "chat/served", "say hello"]);
+    command
+        .env("CHAT_BASE_URL", format!("{url}/v1"))
+        .env("CHAT_API_KEY", "sk-secret-value")
+        .output()
+        .unwrap()
+        .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_model_works_in_the_sandbox() {
+    let server =
+        Server::start([Reply::stream(command("echo from-$((40 + 2)); env")), Reply::stream(text("said it"))])
+            .await
+            .unwrap();
+    let moor = Moor::new();
+    let ran = run(&moor, &server.url());
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let last = ran.last();
+    assert_eq!(
+        (last["output"].as_str(), last["usage"]["input_tokens"].as_u64()),
+        (Some("said it"), Some(40))
+    );
+
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].header("authorization"), Some("Bearer sk-secret-value"));
+    let messages = requests[1].body["messages"].as_array().unwrap();
+    let answer = messages.last().unwrap();
+    assert_eq!((answer["role"].as_str(), answer["tool_call_id"].as_str()), (Some("tool"), Some("call_1")));
+    let output = answer["content"].as_str().unwrap();
+    assert!(output.contains("from-42"), "{output}");
+    // The key is nowhere: not in the sandbox, not in the journal, not in what people see.
+    assert!(!output.contains("sk-secret-value"));
+    for told in [ran.out.clone(), moor.run(&["show", "--full", &ran.run()]).out] {
+        assert!(!told.contains("sk-secret-value"));
+    }
+    let mut kept = fs_err::read(moor.home().join("journal.db")).unwrap();
+    kept.extend(fs_err::read(moor.home().join("journal.db-wal")).unwrap_or_default());
+    assert!(!kept.windows(15).any(|window| window == b"sk-secret-value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_fails_the_run_which_goes_on_once_it_is_right() {
+    let refusal = json!({"error": {"message": "wrong key", "type": "invalid_request_error", "code": "invalid_api_key"}});
+    let server = Server::start([Reply::json(401, &refusal), Reply::stream(text("hello"))]).await.unwrap();
+    let moor = Moor::new();
+    let ran = run(&moor, &server.url());
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert_eq!(ran.last()["error"]["code"], "model_authentication");
+    let mut resume = moor.command(&["resume", &ran.run()]);
+    let resumed: Ran = resume
+        .env("CHAT_BASE_URL", format!("{}/v1", server.url()))
+        .env("CHAT_API_KEY", "right")
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!((resumed.code, resumed.last()["output"].as_str()), (Some(0), Some("hello")));
+}
