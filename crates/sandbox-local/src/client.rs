@@ -77,7 +77,8 @@ impl LocalSandboxClient {
         let manifest = request.manifest;
         let isolation = self.options.isolation;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
-        if !(manifest.users.is_empty() && manifest.groups.is_empty()) && !self.support().users {
+        let with_users = !manifest.users.is_empty() || !manifest.groups.is_empty();
+        if with_users && !self.support().users {
             return Err(SandboxError::Unsupported {
                 operation: "users and groups".into(),
                 backend: BACKEND.into(),

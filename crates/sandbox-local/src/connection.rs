@@ -30,7 +30,7 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
 /// How long a call may take that does not wait for anything inside.
-pub(crate) const CALL: Duration = Duration::from_secs(60);
+pub(crate) const CALL: Duration = Duration::from_mins(1);
 
 type Answer = (Result<Reply, mooring_supervisor::wire::Failure>, Bytes);
 type Pending = Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>;
@@ -108,7 +108,11 @@ impl Connection {
             writer.write_all(&whole).await?;
             writer.write_all(rest).await
         };
-        sent.await.map_err(|_| self.lost())?;
+        sent.await.map_err(|_| {
+            // Known here before the reader notices, so that a start right after this starts a new one.
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.lost()
+        })?;
         Ok(receiver)
     }
 

@@ -18,7 +18,7 @@ use crate::errors::{BACKEND, gone};
 use crate::process::LocalProcess;
 
 /// How long one step of an archive, or the removal of a tree, may take.
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 pub(crate) struct LocalSession {

@@ -88,7 +88,7 @@ fn prepare(command: &Launch, status: &OwnedFd) -> std::io::Result<()> {
     if command.confined {
         sys::load_seccomp(&mut seccomp::filter())?;
     }
-    let stdio = command.stdio.each_ref().map(|fd| fd.as_raw_fd());
+    let stdio = command.stdio.each_ref().map(OwnedFd::as_raw_fd);
     close_all_but(&[stdio[0], stdio[1], stdio[2], status.as_raw_fd()])
 }
 

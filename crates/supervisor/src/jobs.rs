@@ -66,7 +66,7 @@ impl Job {
         let (input_end, input) = pipe()?;
         let (output, output_end) = pipe()?;
         match sys::fork().map_err(fail)? {
-            None => child(world, task, input_end, output_end, verdict_end),
+            None => child(world, task, input_end, output_end, &verdict_end),
             Some(child) => {
                 for fd in [&input, &output] {
                     rustix::io::ioctl_fionbio(fd, true).map_err(|errno| fail(errno.into()))?;
@@ -194,11 +194,11 @@ impl Job {
 }
 
 /// The child's whole life.
-fn child(world: &World, task: &Task, input: OwnedFd, output: OwnedFd, verdict: OwnedFd) -> ! {
+fn child(world: &World, task: &Task, input: OwnedFd, output: OwnedFd, verdict: &OwnedFd) -> ! {
     let result =
-        prepare(world, task, &[&input, &output, &verdict]).and_then(|()| task.run(world, input, output));
+        prepare(world, task, &[&input, &output, verdict]).and_then(|()| task.run(world, input, output));
     let text = serde_json::to_vec(&result).unwrap_or_default();
-    let _ = rustix::io::write(&verdict, &text);
+    let _ = rustix::io::write(verdict, &text);
     sys::exit_now(0)
 }
 

@@ -42,9 +42,8 @@ impl Link {
     }
 
     /// Reads what is there. `false`: the other end is closed.
-    pub(crate) fn fill(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 64 << 10];
-        match rustix::io::read(&self.socket, &mut buffer) {
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        match rustix::io::read(&self.socket, &mut *buffer) {
             Ok(0) | Err(Errno::CONNRESET) => Ok(false),
             Ok(count) => {
                 self.decoder.push(&buffer[..count]);

@@ -74,7 +74,11 @@ fn start() -> io::Result<i32> {
             return Ok(0);
         }
     };
-    let mut groups = match Groups::make(&setup.session, &setup.limits) {
+    let mut groups = match Groups::make(
+        &setup.session,
+        &setup.limits,
+        setup.level == Level::Namespaces && !identity::is_root(),
+    ) {
         Ok(groups) => groups,
         Err(failure) => {
             say(&socket, &Hello::Failed(failure))?;
@@ -134,8 +138,10 @@ fn supervise(setup: &Setup, groups: &mut Groups, socket: OwnedFd, decoder: Decod
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, give_go, go, workspace));
+    drop((socket, go, workspace));
     let code = wait_for(child)?;
+    // Only now: its end tells the child that this process is gone.
+    drop(give_go);
     if !isolated {
         kill_rest()?;
     }
@@ -181,23 +187,28 @@ impl Inner<'_> {
             // The monitor gave up, and has said why.
             sys::exit_now(1)
         }
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-            .map_err(|errno| refused("PR_SET_PDEATHSIG", errno))?;
         let shell = find_shell();
         let accounts = Accounts::new(&self.setup.root, shell, &self.setup.users, &self.setup.groups)?;
         limit_files().map_err(fail("open file limit"))?;
+        if self.groups.process_limit.is_some() {
+            let count = self.groups.process_limit;
+            rustix::process::setrlimit(Resource::Nproc, Rlimit { current: count, maximum: count })
+                .map_err(|errno| refused("RLIMIT_NPROC", errno))?;
+        }
         let isolated = self.setup.level == Level::Namespaces;
         let mechanisms = if isolated { self.isolate(&accounts)? } else { self.not_isolated() };
+        follow_parent(go).map_err(fail("PR_SET_PDEATHSIG"))?;
         let root =
             if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
         let ready = Hello::Ready(Ready { generation: GENERATION, mechanisms });
+        let many_users = isolated && self.workspace.is_some();
         let serve = || -> io::Result<()> {
             let world = World {
                 level: self.setup.level,
                 root_fd: paths::open_root(&root)?,
                 root,
                 accounts,
-                many_users: isolated && self.workspace.is_some(),
+                many_users,
                 environment: self.setup.environment.clone(),
                 shell: find_shell(),
                 kills: self.groups.kills.take(),
@@ -259,6 +270,17 @@ impl Inner<'_> {
             mechanisms.insert(name.into(), "the host's".into());
         }
         mechanisms
+    }
+}
+
+/// From here on the monitor's death is this process's too. A change of user would have undone it, so it comes last;
+/// and it may have come too late.
+fn follow_parent(go: &OwnedFd) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::io::ioctl_fionbio(go, true)?;
+    match rustix::io::read(go, &mut [0]) {
+        Err(Errno::AGAIN) => Ok(()),
+        _ => Err(io::Error::other("the monitor has ended")),
     }
 }
 

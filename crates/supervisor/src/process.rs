@@ -121,14 +121,13 @@ impl Process {
 
     /// Reads what is there of a stream. Level-triggered: more is read when the loop comes round again, so that no
     /// command can hold up another.
-    pub(crate) fn drain(&mut self, stream: Stream, now: Instant) {
+    pub(crate) fn drain(&mut self, stream: Stream, buffer: &mut [u8], now: Instant) {
         let source = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
         let Some(fd) = source else { return };
-        let mut buffer = [0; 64 << 10];
-        match rustix::io::read(&*fd, &mut buffer) {
+        match rustix::io::read(&*fd, &mut *buffer) {
             // EIO: a terminal that nothing has open any more.
             Ok(0) | Err(Errno::IO) => *source = None,
             Ok(count) => {

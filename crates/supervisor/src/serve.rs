@@ -28,7 +28,7 @@ const MAX_PROCESSES: usize = 8192;
 /// The most bytes in one answer to a reader.
 const MAX_OUTPUT: u64 = 1 << 20;
 /// The longest that a reader may wait.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 /// What an event is about. With the number of a process or a job it makes the kernel's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub(crate) struct Server {
     jobs: BTreeMap<u64, Job>,
     next: u64,
     socket_interest: epoll::EventFlags,
+    /// What is being read, whoever from.
+    buffer: Vec<u8>,
 }
 
 /// Blocks SIGCHLD, so that it is read from a descriptor. Before the first child.
@@ -90,7 +92,17 @@ impl Server {
         epoll::add(&epoll, link.fd(), Source::Socket.token(0), socket_interest)?;
         epoll::add(&epoll, signals.as_fd(), Source::Signals.token(0), epoll::EventFlags::IN)?;
         let (processes, jobs) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { world, link, epoll, signals, processes, jobs, next: 1, socket_interest })
+        Ok(Self {
+            world,
+            link,
+            epoll,
+            signals,
+            processes,
+            jobs,
+            next: 1,
+            socket_interest,
+            buffer: vec![0; 64 << 10],
+        })
     }
 
     /// Serves until the harness is gone. Then nothing that it started runs any more.
@@ -129,7 +141,7 @@ impl Server {
                         }
                         if flags.intersects(
                             epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
-                        ) && !self.link.fill()?
+                        ) && !self.link.fill(&mut self.buffer)?
                         {
                             return Ok(());
                         }
@@ -150,8 +162,8 @@ impl Server {
     fn process_event(&mut self, source: Source, number: u64, now: Instant) -> io::Result<()> {
         let Some(process) = self.processes.get_mut(&number) else { return Ok(()) };
         match source {
-            Source::Stdout => process.drain(Stream::Stdout, now),
-            Source::Stderr => process.drain(Stream::Stderr, now),
+            Source::Stdout => process.drain(Stream::Stdout, &mut self.buffer, now),
+            Source::Stderr => process.drain(Stream::Stderr, &mut self.buffer, now),
             Source::Stdin => {
                 process.feed();
                 if let Some(stdin) = process.stdin.as_ref().filter(|stdin| stdin.queue.is_empty()) {
@@ -202,7 +214,7 @@ impl Server {
         match call {
             Call::Spawn(call) => {
                 self.check_room()?;
-                let mut process = spawn(&self.world, call, payload, now)?;
+                let mut process = spawn(&self.world, &call, payload, now)?;
                 process.start_request = Some(id);
                 self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
                 Ok(None)

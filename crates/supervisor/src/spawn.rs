@@ -24,13 +24,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const OUTPUT_LIMIT: u64 = 256 << 20;
 
 /// Starts a command. That its program runs is known when its reaper says so.
-pub(crate) fn spawn(world: &World, call: Spawn, input: Vec<u8>, now: Instant) -> Result<Process, Failure> {
+pub(crate) fn spawn(world: &World, call: &Spawn, input: Vec<u8>, now: Instant) -> Result<Process, Failure> {
     let command = describe(&call.command);
     let fail = |reason: String| Failure::Start { command: command.clone(), reason };
     let user = world.accounts.user(call.user.as_deref()).ok_or_else(|| {
         fail(format!("no user '{}': declare it in the manifest", call.user.as_deref().unwrap_or_default()))
     })?;
-    let env = environment(world, &call, &user.name);
+    let env = environment(world, call, &user.name);
     let argv = arguments(world, &call.command).map_err(fail)?;
     let programs = programs(&argv[0], env.get("PATH").map_or("", String::as_str));
     if programs.is_empty() {
@@ -52,7 +52,7 @@ pub(crate) fn spawn(world: &World, call: Spawn, input: Vec<u8>, now: Instant) ->
             reason: format!("{what}: {}", std::io::Error::from(errno)),
         }
     };
-    let streams = Streams::open(&call).map_err(system("its standard streams"))?;
+    let streams = Streams::open(call).map_err(system("its standard streams"))?;
     let (status, status_end) = pipe_with(PipeFlags::CLOEXEC).map_err(system("a pipe"))?;
     // This side's ends only: a pipe's ends are apart in this.
     for fd in [&status].into_iter().chain(&streams.stdin).chain(&streams.stdout).chain(&streams.stderr) {

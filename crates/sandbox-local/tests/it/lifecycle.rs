@@ -12,6 +12,27 @@ use mooring_sandbox_local::{LocalOptions, LocalSandboxClient, probe};
 
 use crate::setup::{Sandbox, is_root, running, unique, until};
 
+/// A process on this host with `word` in its arguments.
+fn pid_of(word: &str) -> i32 {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let has = |pid: &i32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.windows(word.len()).any(|part| part == word.as_bytes())
+    };
+    pids.filter(has).max().unwrap()
+}
+
+fn parent_of(pid: i32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn name_of(pid: i32) -> String {
+    let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    command.trim_end_matches('\0').into()
+}
+
 fn request(id: &str) -> CreateRequest {
     CreateRequest { session_id: id.into(), manifest: Manifest::default(), workspace: None }
 }
@@ -161,6 +182,26 @@ async fn killing_the_harness_ends_everything_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn killing_the_monitor_ends_everything_too() {
+    let sandbox = Sandbox::new().await;
+    let mark = unique("mark");
+    let line = format!("(setsid bash -c 'exec -a {mark} sleep 1000' &); exec -a {mark} sleep 1000");
+    let _process = sandbox.session.spawn(ExecRequest::shell(line)).await.unwrap();
+    until("it runs", || running(&mark) == 2).await;
+    // Reaper, supervisor and monitor have this name; the monitor is the outermost.
+    let ancestors =
+        std::iter::successors(Some(pid_of(&mark)), |pid| Some(parent_of(*pid)).filter(|pid| *pid > 1));
+    let monitor = ancestors.filter(|pid| name_of(*pid) == "moor-supervisor").last().unwrap();
+    let monitor = rustix::process::Pid::from_raw(monitor).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    until("all of it is gone", || running(&mark) == 0).await;
+    let lost = sandbox.session.exec(ExecRequest::argv(["true"])).await.unwrap_err();
+    assert!(lost.session_lost(), "{lost}");
+    sandbox.session.start().await.unwrap();
+    assert_eq!(sandbox.out("echo again").await, "again\n");
+}
+
+#[tokio::test]
 async fn requests_that_make_no_sense_are_refused() {
     let state = tempfile::tempdir().unwrap();
     let client = LocalSandboxClient::new(LocalOptions::new(state.path()));
@@ -225,7 +266,7 @@ async fn helper_refused() {
     let session = client.create(request("x")).await.unwrap();
     match session.start().await {
         Err(SandboxError::Isolation { primitive, reason, hint }) => {
-            println!("refused: {primitive}: {reason}. {hint}")
+            println!("refused: {primitive}: {reason}. {hint}");
         }
         other => panic!("{other:?}"),
     }

@@ -1,10 +1,12 @@
 //! Limits: enforced or refused.
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{CreateRequest, Outcome, SandboxClient as _, SandboxError};
+use std::process::{Child, Command, Stdio};
+
+use mooring_sandbox::{CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
 use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
 
-use crate::setup::{Sandbox, exited, is_root, unique};
+use crate::setup::{SOON, Sandbox, exited, is_root, unique};
 
 async fn limited(limits: Limits) -> Sandbox {
     Sandbox::with(|options| options.limits = limits, Manifest::default(), None).await
@@ -34,18 +36,36 @@ async fn without_a_limit_the_same_command_succeeds() {
     assert_eq!(sandbox.sh(EATER).await.outcome, exited(0));
 }
 
-#[tokio::test]
-async fn processes_are_limited() {
-    if !is_root() {
-        return;
+/// Processes outside, ended with the test.
+struct Outside(Vec<Child>);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
+}
+
+#[tokio::test]
+async fn processes_are_limited_by_what_runs_inside_alone() {
+    // Outside, the same user has more than the limit.
+    let sleep = |_| Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
+    let _outside = Outside((0..30).map(sleep).collect());
     let sandbox = limited(Limits { pids: Some(20), ..Limits::default() }).await;
-    let line = "for i in $(seq 60); do sleep 1000 & done 2>/dev/null; jobs -p | wc -l";
-    let result = sandbox.sh(line).await;
-    let started: u32 = result.stdout.text().trim().parse().unwrap_or(0);
-    assert!(started < 20, "{started} were started: {result:?}");
+    let line = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); echo $i; done";
+    // dash gives up at once when it cannot fork; bash tries again for a while.
+    let command = CommandLine::Shell { line: line.into(), shell: Some("sh".into()), login: false };
+    let result = sandbox.session.exec(ExecRequest::new(command).timeout(SOON)).await.unwrap();
+    let started: u32 = result.stdout.text().lines().last().unwrap_or("0").parse().unwrap();
+    assert!((9..20).contains(&started), "{started} were started: {result:?}");
+    assert!(result.stderr.text().contains("fork"), "{result:?}");
     // All of it ended with the command, so there is room again.
     assert_eq!(sandbox.out("echo fine").await, "fine\n");
+    let how = if is_root() { "cgroup v" } else { "RLIMIT_NPROC" };
+    let told = &sandbox.session.isolation().unwrap().mechanisms["pids"];
+    assert!(told.starts_with(how) && told.ends_with(", 20"), "{told}");
 }
 
 #[tokio::test]
@@ -78,7 +98,6 @@ async fn a_limit_that_cannot_be_enforced_is_refused_by_name() {
     for (limits, name) in [
         (Limits { memory_bytes: Some(1 << 30), ..Limits::default() }, "cgroup memory controller"),
         (Limits { cpus: Some(1.0), ..Limits::default() }, "cgroup cpu controller"),
-        (Limits { pids: Some(100), ..Limits::default() }, "cgroup pids controller"),
     ] {
         let options = LocalOptions { limits, ..LocalOptions::new(state.path()) };
         let client = LocalSandboxClient::new(options);

@@ -2,9 +2,12 @@
 //!
 //! Run as root, all of it runs a second time as an ordinary user (`ordinary_user`).
 
+#![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
+
 mod archives;
 mod exec;
 mod files;
+mod hostile;
 mod inside;
 mod lifecycle;
 mod limits;

@@ -68,25 +68,38 @@ pub(crate) struct Groups {
     folders: Vec<PathBuf>,
     /// Counts kills by the memory limit.
     pub(crate) kills: Option<File>,
+    /// A limit on processes that is enforced without a group (see [`limit_without_group`]).
+    pub(crate) process_limit: Option<u64>,
     /// What to tell of it.
     pub(crate) mechanisms: BTreeMap<String, String>,
 }
 
 impl Groups {
-    /// Makes groups with these limits, empty as yet.
-    pub(crate) fn make(session: &str, limits: &Limits) -> Result<Self, Failure> {
+    /// Makes groups with these limits, empty as yet. `own_namespace`: the processes will be the only ones of their
+    /// user in their user namespace.
+    pub(crate) fn make(session: &str, limits: &Limits, own_namespace: bool) -> Result<Self, Failure> {
         let mut groups = Self::default();
-        let layout = Layout::of_this_process();
+        let mut layout = None;
         for controller in Controller::ALL {
             let name = controller.name();
             let Some(files) = controller.limit(limits) else {
                 groups.mechanisms.insert(name.into(), "unlimited".into());
                 continue;
             };
+            // Looked up where a limit needs it, and once.
+            let layout = layout.get_or_insert_with(Layout::of_this_process);
             let made = layout.as_ref().map_err(ToString::to_string).and_then(|layout| {
                 let place = layout.place(controller).ok_or("this system has no such controller")?;
                 groups.make_one(controller, &place, session, &files).map_err(|error| error.to_string())
             });
+            if let (Err(_), Some(count), true) =
+                (&made, limits.pids, own_namespace && controller == Controller::Pids)
+                && limit_without_group()
+            {
+                groups.process_limit = Some(count);
+                groups.mechanisms.insert(name.into(), format!("RLIMIT_NPROC, {count}"));
+                continue;
+            }
             if let Err(reason) = made {
                 groups.remove();
                 return Err(Failure::Isolation {
@@ -173,6 +186,15 @@ impl Groups {
             }
         }
     }
+}
+
+/// Whether `RLIMIT_NPROC` counts by user namespace. Before Linux 5.14 it counted all processes of the user outside,
+/// so that it limited a sandbox by what else its user did.
+fn limit_without_group() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(14))
 }
 
 /// Makes a group below `parent`, with the controller switched on in it.

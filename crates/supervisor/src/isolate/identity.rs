@@ -5,6 +5,7 @@
 //! range that nobody has, and the workspace is seen through an idmapped mount: on disk its files belong to the
 //! directory's owner, inside to user 1000.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -138,7 +139,8 @@ fn workspace_map(owner: u32) -> String {
     let last = COUNT - 1;
     let mut range = |from: u32, to: u32| {
         if from <= to {
-            map += &format!("{from} {} {}\n", BASE + from, to - from + 1);
+            // Writing to a string does not fail.
+            let _ = writeln!(map, "{from} {} {}", BASE + from, to - from + 1);
         }
     };
     if (FIRST_USER..=last).contains(&owner) {
