@@ -38,6 +38,8 @@ pub(crate) async fn drive(
         runtime: "bench".into(),
     };
     let new = NewRun {
+        history: None,
+        sandbox_state: None,
         session_id: format!("{id}-session"),
         id: RunId(id),
         agent: AgentSpec { name: "bench".into(), model: "script:bench".into(), ..AgentSpec::default() },

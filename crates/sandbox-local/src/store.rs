@@ -21,10 +21,15 @@ pub(crate) fn folder(state_dir: &Path, id: &str) -> PathBuf {
     state_dir.join("sandboxes").join(id)
 }
 
+/// Where a session's private workspace lies on this host. Without isolation, this is where its commands see it too.
+pub fn private_workspace(state_dir: &Path, session_id: &str) -> PathBuf {
+    folder(state_dir, session_id).join("workspace")
+}
+
 /// Makes a private workspace, or finds it. Nobody else on the host can enter the directory above it.
 pub(crate) fn make_private(state_dir: &Path, id: &str) -> Result<PathBuf, SandboxError> {
     let folder = folder(state_dir, id);
-    let workspace = folder.join("workspace");
+    let workspace = private_workspace(state_dir, id);
     let make = || -> std::io::Result<PathBuf> {
         fs::create_dir_all(state_dir.join("sandboxes"))?;
         match std::fs::DirBuilder::new().mode(0o700).create(&folder) {

@@ -13,8 +13,8 @@ use mooring_model::Item;
 use serde_json::json;
 
 use crate::agent_file::{AgentFile, absolute_script, read_manifest};
-use crate::args::{AgentArgs, Backend, RunArgs};
-use crate::command::conversation;
+use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
+use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
 use crate::host;
@@ -95,15 +95,24 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         let sandbox = host::local_sandbox(&home, &file.sandbox);
         Some(sandbox.map_err(|error| error.at(&agent_path.display().to_string()))?)
     };
-    let instructions = system_instructions(
-        agent.instructions.as_deref(),
-        &capabilities,
-        &manifest.describe(3),
-        &manifest.root,
-    );
+    let workspace = args.workspace.as_deref().map(absolute).transpose()?;
+    let session_id = match &before {
+        Some(Before { sandbox: Some((session_id, _)), .. }) => session_id.clone(),
+        _ => uuid::Uuid::now_v7().to_string(),
+    };
+    let root = match file.sandbox.isolation {
+        // Commands see the workspace where it lies.
+        Some(IsolationArg::None) => {
+            let private = || mooring_sandbox_local::private_workspace(&home.state, &session_id);
+            workspace.clone().unwrap_or_else(private).display().to_string()
+        }
+        _ => manifest.root.clone(),
+    };
+    let instructions =
+        system_instructions(agent.instructions.as_deref(), &capabilities, &manifest.describe(3), &root);
     let mut new = NewRun {
         id: RunId(uuid::Uuid::now_v7().to_string()),
-        session_id: uuid::Uuid::now_v7().to_string(),
+        session_id,
         instructions,
         agent,
         limits: file.limits.clone(),
@@ -112,7 +121,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         sandbox_state: None,
         manifest,
         manifest_base,
-        workspace: args.workspace.as_deref().map(absolute).transpose()?,
+        workspace,
         sandbox: json!(file.sandbox),
         parent: None,
         labels: args.session.iter().map(|name| ("session".to_owned(), name.clone())).collect(),
@@ -122,10 +131,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     if let Some(before) = before {
         new.input.splice(0..0, before.items);
         new.history = Some(before.history);
-        if let Some((session_id, state)) = before.sandbox {
-            new.session_id = session_id;
-            new.sandbox_state = Some(state);
-        }
+        new.sandbox_state = before.sandbox.map(|(_, state)| state);
         claim = Some(before.claim);
     }
     let journal = match journal {

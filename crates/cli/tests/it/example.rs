@@ -94,5 +94,8 @@ fn without_isolation_only_by_name_and_on_record() {
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let ready = ran.json().into_iter().find(|event| event["type"] == "sandbox_ready").unwrap();
     assert_eq!(ready["isolation"]["level"], "none");
+    // The model is told where it really works.
+    let workspace = ready["state"]["data"]["workspace"].as_str().unwrap();
+    assert!(ran.json()[0]["instructions"].as_str().unwrap().contains(&format!("The workspace root is `{workspace}`")));
     assert!(moor.run(&["show", &ran.run()]).out.contains("no isolation"));
 }
