@@ -196,6 +196,11 @@ impl Inner<'_> {
                 .map_err(|errno| refused("RLIMIT_NPROC", errno))?;
         }
         let isolated = self.setup.level == Level::Namespaces;
+        if !isolated {
+            // Orphans come here, as they do to the first process of a pid namespace.
+            let own = rustix::process::getpid();
+            rustix::process::set_child_subreaper(Some(own)).map_err(|errno| refused("subreaper", errno))?;
+        }
         let mechanisms = if isolated { self.isolate(&accounts)? } else { self.not_isolated() };
         follow_parent(go).map_err(fail("PR_SET_PDEATHSIG"))?;
         let root =

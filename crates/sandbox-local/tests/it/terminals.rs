@@ -98,4 +98,10 @@ async fn a_thousand_at_once() {
     assert_eq!(sandbox.out("ls /dev/pts | grep -vc ptmx").await, "1000\n");
     let first = terminals[0].output(Cursor(0), 1, Duration::ZERO).await.unwrap();
     assert_eq!(first.outcome, None::<Outcome>);
+    // They end one by one, and all together.
+    for process in &terminals[..100] {
+        process.release().await.unwrap();
+    }
+    assert_eq!(sandbox.out("ls /dev/pts | grep -vc ptmx").await, "900\n");
+    sandbox.session.stop().await.unwrap();
 }
