@@ -205,7 +205,7 @@ fn blocks(item: &Item) -> Result<(bool, Vec<Value>), ModelError> {
             None => {
                 let kind = object.get("type").and_then(Value::as_str).unwrap_or("unknown");
                 let message = format!("an item `{kind}` cannot be sent to Anthropic");
-                return Err(ModelError::new(ModelErrorKind::InvalidRequest, "", message)
+                return Err(ModelError::new(ModelErrorKind::Unsupported, "", message)
                     .hint("Go on with the provider that made it"));
             }
         },

@@ -58,6 +58,8 @@ impl Protocol for Chat {
         set("seed", settings.seed.map(Value::from));
         set("logprobs", settings.top_logprobs.map(|_| true.into()));
         set("top_logprobs", settings.top_logprobs.map(Value::from));
+        // Others may refuse what they do not know, and it is only a hint.
+        set("prompt_cache_key", settings.cache_key.clone().filter(|_| self.at_openai).map(Value::from));
         set("return_token_ids", settings.return_token_ids.then_some(Value::Bool(true)));
         Ok(body)
     }
@@ -148,7 +150,7 @@ impl Writer {
             Item::Other(object) => {
                 let kind = object.get("type").and_then(Value::as_str).unwrap_or("unknown");
                 let message = format!("an item `{kind}` cannot be sent over Chat Completions");
-                return Err(ModelError::new(ModelErrorKind::InvalidRequest, "", message)
+                return Err(ModelError::new(ModelErrorKind::Unsupported, "", message)
                     .hint("Go on with the provider that made it"));
             }
         }

@@ -46,4 +46,11 @@ pub trait ModelClient: Send + Sync + std::fmt::Debug {
     /// Asks the model. The stream ends with exactly one [`ModelEvent::Completed`] or one error; dropping it cancels
     /// the call. Retries happen inside.
     fn stream<'a>(&'a self, request: ModelRequest<'a>) -> ModelStream<'a>;
+
+    /// The model that gave this response, as it was asked for, and so as a table of prices knows it: this client's
+    /// name, but of a chain the model that answered.
+    fn answered_by<'a>(&'a self, response: &'a ModelResponse) -> &'a str {
+        let _ = response;
+        self.name()
+    }
 }

@@ -16,6 +16,8 @@ pub enum ModelErrorKind {
     ContextTooLong,
     /// The provider refused the request as malformed (400, 404, 422).
     InvalidRequest,
+    /// The conversation holds what this protocol cannot carry, as an item that another provider made for itself.
+    Unsupported,
     /// The provider failed (5xx, overloaded, an error inside the stream).
     Provider,
     /// The connection failed, or was cut before the answer was whole.
@@ -37,6 +39,7 @@ impl ModelErrorKind {
             Self::QuotaExceeded => "quota_exceeded",
             Self::ContextTooLong => "context_too_long",
             Self::InvalidRequest => "invalid_request",
+            Self::Unsupported => "unsupported",
             Self::Provider => "provider",
             Self::Network => "network",
             Self::Timeout => "timeout",

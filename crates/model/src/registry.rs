@@ -10,10 +10,13 @@ use crate::anthropic::Anthropic;
 use crate::chat::Chat;
 use crate::responses::Responses;
 use crate::wire::{Protocol, WireClient};
-use crate::{ModelClient, ModelError, ModelErrorKind, ModelSpec, Provider, ScriptModel, Secret};
+use crate::{
+    Limited, Limiter, ModelClient, ModelError, ModelErrorKind, ModelSpec, Provider, Route, ScriptModel,
+    Secret,
+};
 
 /// How to reach a model. The default suits every provider but for the key, and `chat/` needs its `base_url`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ModelOptions {
     /// Where the API is, up to and without the method's own path: `http://127.0.0.1:8000/v1`.
     pub base_url: Option<String>,
@@ -33,6 +36,8 @@ pub struct ModelOptions {
     pub proxy: Option<Secret>,
     /// Hosts reached without the proxy, in the form of the variable `NO_PROXY`.
     pub no_proxy: Option<String>,
+    /// The limits that its calls share with those of all other models that are given the same.
+    pub limiter: Option<Arc<Limiter>>,
 }
 
 impl Default for ModelOptions {
@@ -47,6 +52,7 @@ impl Default for ModelOptions {
             jitter_seed: 0,
             proxy: None,
             no_proxy: None,
+            limiter: None,
         }
     }
 }
@@ -57,6 +63,30 @@ impl Default for ModelOptions {
 /// [`ModelErrorKind::Authentication`] without the key that the provider needs, [`ModelErrorKind::InvalidRequest`] for
 /// options that cannot work, [`ModelErrorKind::Script`] for a malformed script.
 pub fn connect(spec: &ModelSpec, options: &ModelOptions) -> Result<Arc<dyn ModelClient>, ModelError> {
+    let client = unlimited(spec, options)?;
+    Ok(match &options.limiter {
+        Some(limiter) => Arc::new(Limited::new(client, limiter.clone())),
+        None => client,
+    })
+}
+
+/// A client for several models of which each answers where those before it fail: a [`Route`]; for one, that alone.
+///
+/// # Errors
+/// Those of [`connect`] for each of them: a chain with a part that cannot work is refused. Without any model,
+/// [`ModelErrorKind::InvalidRequest`].
+pub fn connect_all(
+    specs: &[ModelSpec],
+    options: impl Fn(&ModelSpec) -> ModelOptions,
+) -> Result<Arc<dyn ModelClient>, ModelError> {
+    let clients = specs.iter().map(|spec| connect(spec, &options(spec))).collect::<Result<Vec<_>, _>>()?;
+    Ok(match <[_; 1]>::try_from(clients) {
+        Ok([only]) => only,
+        Err(clients) => Arc::new(Route::new(clients)?),
+    })
+}
+
+fn unlimited(spec: &ModelSpec, options: &ModelOptions) -> Result<Arc<dyn ModelClient>, ModelError> {
     let provider = spec.provider();
     require_key(spec, provider, options)?;
     let protocol: Box<dyn Protocol> = match spec {

@@ -82,6 +82,10 @@ pub struct Settings {
     /// Ask a Chat Completions server for the tokens themselves, as vLLM gives them; others refuse the request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub return_token_ids: bool,
+    /// A name for what calls of one conversation share, by which OpenAI finds its cache of it (`prompt_cache_key`, 64
+    /// characters at most). A hint: it is not sent to those who may not know it. Anthropic needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_key: Option<String>,
 }
 
 /// One call of a model. Borrowed, so that a long conversation is not copied for each turn.

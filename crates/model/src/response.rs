@@ -85,7 +85,7 @@ pub struct Capture {
 pub struct ModelResponse {
     /// The provider's id of the response, where it gives one.
     pub id: Option<String>,
-    /// The model that answered, in the provider's words.
+    /// The model that answered, in the provider's words; from a chain of models its name in that chain.
     pub model: String,
     /// What it said and called.
     pub items: Vec<Item>,

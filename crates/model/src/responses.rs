@@ -75,6 +75,7 @@ impl Protocol for Responses {
             settings.parallel_tool_calls.filter(|_| !request.tools.is_empty()).map(Value::from),
         );
         set("top_logprobs", settings.top_logprobs.map(Value::from));
+        set("prompt_cache_key", settings.cache_key.clone().map(Value::from));
         Ok(body)
     }
 
@@ -133,7 +134,7 @@ fn input(item: &Item) -> Result<Option<Value>, ModelError> {
         }
         Item::Other(object) if object.contains_key("anthropic") => {
             return Err(ModelError::new(
-                ModelErrorKind::InvalidRequest,
+                ModelErrorKind::Unsupported,
                 "",
                 format!(
                     "an item `{}` of Anthropic's cannot be sent to this API",

@@ -121,6 +121,7 @@ mod tests {
             Kind::QuotaExceeded,
             Kind::ContextTooLong,
             Kind::InvalidRequest,
+            Kind::Unsupported,
             Kind::Script,
         ] {
             assert!(!again(kind, 1), "{kind:?}");

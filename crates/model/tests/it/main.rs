@@ -5,8 +5,11 @@
 
 mod counterparts;
 mod failures;
+mod limit;
+mod price;
 mod recorded;
 mod requests;
+mod route;
 mod script;
 mod spec;
 mod support;

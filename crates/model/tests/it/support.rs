@@ -1,15 +1,19 @@
 //! What several tests need.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use mooring_model::{
-    Content, FunctionOutput, Item, ModelClient, ModelError, ModelEvent, ModelOptions, ModelRequest,
-    ModelResponse, ModelSpec, ReasoningEffort, Role, Secret, Settings, ToolKind, ToolSpec, connect,
+    Capture, Content, FunctionOutput, Item, ModelClient, ModelError, ModelErrorKind, ModelEvent,
+    ModelOptions, ModelRequest, ModelResponse, ModelSpec, ModelStream, ReasoningEffort, Role, Secret,
+    Settings, StopReason, ToolKind, ToolSpec, Usage, connect,
 };
 use mooring_testkit::Server;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 /// The key that every test sends.
 pub(crate) const KEY: &str = "sk-test-0123456789";
@@ -161,6 +165,95 @@ pub(crate) fn conversation() -> Conversation {
             seed: Some(7),
             top_logprobs: Some(2),
             return_token_ids: true,
+            cache_key: Some("run-7".into()),
         },
+    }
+}
+
+/// What a [`Fake`] does with a call.
+pub(crate) type Outcome = Result<ModelResponse, ModelErrorKind>;
+
+/// A model without a wire: each call takes some time, then ends with the next outcome, or with a short answer where
+/// none is left. It knows how many calls are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    name: String,
+    takes: Duration,
+    outcomes: Mutex<VecDeque<Outcome>>,
+    began: Mutex<Vec<(u64, Instant)>>,
+    answered: Mutex<Vec<Instant>>,
+    under_way: Arc<AtomicUsize>,
+    most: AtomicUsize,
+}
+
+impl Fake {
+    pub(crate) fn new(name: &str, takes: Duration, outcomes: impl IntoIterator<Item = Outcome>) -> Arc<Self> {
+        let outcomes = Mutex::new(outcomes.into_iter().collect());
+        Arc::new(Self { name: name.into(), takes, outcomes, ..Self::default() })
+    }
+
+    pub(crate) fn fail(&self, kind: ModelErrorKind) {
+        self.outcomes.lock().unwrap().push_back(Err(kind));
+    }
+
+    /// The ordinals of the calls that began, in their order.
+    pub(crate) fn began(&self) -> Vec<u64> {
+        self.began.lock().unwrap().iter().map(|(ordinal, _)| *ordinal).collect()
+    }
+
+    /// When calls began, and when they were answered.
+    pub(crate) fn times(&self) -> (Vec<Instant>, Vec<Instant>) {
+        let began = self.began.lock().unwrap().iter().map(|(_, at)| *at).collect();
+        (began, self.answered.lock().unwrap().clone())
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(SeqCst)
+    }
+
+    /// The most calls that were under way at a time.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(SeqCst)
+    }
+}
+
+/// Counts a call for as long as it is under way.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl ModelClient for Fake {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn stream<'a>(&'a self, request: ModelRequest<'a>) -> ModelStream<'a> {
+        Box::pin(futures::stream::once(async move {
+            self.began.lock().unwrap().push((request.ordinal, Instant::now()));
+            self.most.fetch_max(self.under_way.fetch_add(1, SeqCst) + 1, SeqCst);
+            let _under_way = UnderWay(self.under_way.clone());
+            tokio::time::sleep(self.takes).await;
+            self.answered.lock().unwrap().push(Instant::now());
+            let outcome = self.outcomes.lock().unwrap().pop_front();
+            let response = outcome.unwrap_or_else(|| Ok(answer("fake-1", 0)));
+            let failed = |kind| ModelError::new(kind, &self.name, format!("failed ({})", kind.as_str()));
+            response.map(|response| ModelEvent::Completed(Box::new(response))).map_err(failed)
+        }))
+    }
+}
+
+/// An answer that used so many tokens.
+pub(crate) fn answer(model: &str, tokens: u64) -> ModelResponse {
+    ModelResponse {
+        id: None,
+        model: model.into(),
+        items: vec![Item::assistant("Hi.")],
+        usage: Usage { input_tokens: tokens, ..Usage::default() },
+        stop_reason: StopReason::Stop,
+        capture: Capture::default(),
     }
 }
