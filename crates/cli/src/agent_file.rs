@@ -19,8 +19,9 @@ pub(crate) struct AgentFile {
     /// Its name.
     #[serde(default = "default_name")]
     pub(crate) name: String,
-    /// `openai/…`, `anthropic/…`, `chat/…`, `script:…`.
-    pub(crate) model: Option<String>,
+    /// `openai/…`, `anthropic/…`, `chat/…`, `script:…`; or several, each asked where those before it cannot answer.
+    #[serde(default)]
+    pub(crate) model: Models,
     /// Where the model is served.
     pub(crate) base_url: Option<String>,
     /// What the agent is told besides the runtime's own instructions.
@@ -30,6 +31,9 @@ pub(crate) struct AgentFile {
     /// What the agent can do.
     #[serde(default = "default_capabilities")]
     pub(crate) capabilities: Vec<String>,
+    /// MCP servers that the configuration file describes, by name.
+    #[serde(default)]
+    pub(crate) mcp: Vec<String>,
     /// Where it works.
     #[serde(default)]
     pub(crate) sandbox: SandboxTable,
@@ -45,6 +49,27 @@ pub(crate) struct AgentFile {
     /// Whether the agent is told what the workspace says about itself.
     #[serde(default = "yes")]
     pub(crate) guidance: bool,
+}
+
+/// One model or several; none where the agent file names none.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "OneOrMore")]
+pub(crate) struct Models(pub(crate) Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected the name of a model, or a list of names")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl From<OneOrMore> for Models {
+    fn from(models: OneOrMore) -> Self {
+        match models {
+            OneOrMore::One(model) => Self(vec![model]),
+            OneOrMore::More(models) => Self(models),
+        }
+    }
 }
 
 /// A manifest by path or in place.
@@ -89,11 +114,12 @@ impl Default for AgentFile {
     fn default() -> Self {
         Self {
             name: default_name(),
-            model: None,
+            model: Models::default(),
             base_url: None,
             instructions: None,
             manifest: None,
             capabilities: default_capabilities(),
+            mcp: Vec::new(),
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
             settings: Settings::default(),
@@ -109,8 +135,8 @@ impl AgentFile {
         let text = fs_err::read_to_string(path).map_err(|error| CommandError::input(error.to_string()))?;
         let mut agent: Self =
             toml::from_str(&text).map_err(|error| CommandError::input(toml_error(path, &text, &error)))?;
-        if let Some(model) = &agent.model {
-            agent.model = Some(absolute_script(model, &directory(path)?));
+        for model in &mut agent.model.0 {
+            *model = absolute_script(model, &directory(path)?);
         }
         for name in &agent.capabilities {
             if mooring_capability::capability(name).is_none() {
@@ -131,11 +157,12 @@ impl AgentFile {
             .map_err(|error| CommandError::failed(format!("the run's limits cannot be read: {error}")))?;
         Ok(Self {
             name: agent.name,
-            model: Some(agent.model),
+            model: Models(std::iter::once(agent.model).chain(agent.fallbacks).collect()),
             base_url: agent.base_url,
             instructions: agent.instructions,
             manifest: None,
             capabilities: agent.capabilities,
+            mcp: agent.mcp,
             sandbox,
             limits,
             settings: agent.settings,

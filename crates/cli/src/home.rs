@@ -5,6 +5,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use mooring_journal::SqliteJournal;
+use mooring_mcp::McpConfig;
+use mooring_model::RateLimits;
 use serde::Deserialize;
 
 use crate::command_error::CommandError;
@@ -24,6 +26,9 @@ pub(crate) struct Home {
 pub(crate) struct Config {
     /// The model where neither the command line nor the agent file names one.
     pub(crate) model: Option<String>,
+    /// MCP servers: `[mcp.NAME]`. An agent names those that it uses; only the user says what they are, since they run
+    /// on this machine and get what is named here.
+    pub(crate) mcp: BTreeMap<String, McpConfig>,
     /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
 }
@@ -37,6 +42,8 @@ pub(crate) struct ProviderConfig {
     pub(crate) api_key: Option<mooring_model::Secret>,
     /// Where the provider's API is served.
     pub(crate) base_url: Option<String>,
+    /// How much may be asked of it.
+    pub(crate) limits: Option<RateLimits>,
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(

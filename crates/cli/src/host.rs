@@ -1,12 +1,14 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mooring_capability::{Capability, Tool};
 use mooring_harness::{AgentSpec, Host, Observer};
 use mooring_journal::Journal;
-use mooring_model::{ModelClient, ModelOptions, ModelSpec, Secret};
+use mooring_mcp::McpServers;
+use mooring_model::{Limited, Limiter, ModelClient, ModelOptions, ModelSpec, Route, Secret};
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use tokio_util::sync::CancellationToken;
@@ -50,9 +52,24 @@ pub(crate) fn host(
     }
 }
 
-/// The client for an agent's model, with the key from the environment or the configuration file.
+/// The client for an agent's model, and for those that stand in for it, with keys from the environment or the
+/// configuration file.
 pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelClient>, CommandError> {
-    let spec = ModelSpec::parse(&agent.model)?;
+    let first = one_model(&agent.model, agent.base_url.as_deref(), config)?;
+    if agent.fallbacks.is_empty() {
+        return Ok(first);
+    }
+    let others = agent.fallbacks.iter().map(|model| one_model(model, None, config));
+    let chain = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(Route::new(chain)?))
+}
+
+fn one_model(
+    model: &str,
+    base_url: Option<&str>,
+    config: &Config,
+) -> Result<Arc<dyn ModelClient>, CommandError> {
+    let spec = ModelSpec::parse(model)?;
     let provider = spec.provider();
     let configured = config.providers.get(provider.name);
     let upper = provider.name.to_uppercase();
@@ -61,29 +78,51 @@ pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelC
         provider.key_variable.and_then(variable).map(Secret::new).or_else(|| configured?.api_key.clone());
     // A key belongs to the addresses that its owner chose. An agent file may come from anywhere: an address in it
     // gets the key only where the owner's own configuration names the same.
-    let trusted = match &agent.base_url {
-        None => true,
-        Some(url) => {
-            own_url.as_ref().is_some_and(|own| own.trim_end_matches('/') == url.trim_end_matches('/'))
-        }
-    };
+    let trusted = base_url.is_none_or(|url| {
+        own_url.as_ref().is_some_and(|own| own.trim_end_matches('/') == url.trim_end_matches('/'))
+    });
     if !trusted && !provider.key_optional {
         return Err(CommandError::input(format!(
-            "{}: the agent file names its own base_url, and your key is not sent to an address that you did not \
+            "{model}: the agent file names its own base_url, and your key is not sent to an address that you did not \
              choose. Set base_url under [providers.{}] in the configuration file, or the variable {upper}_BASE_URL, \
              to the same address",
-            agent.model, provider.name
+            provider.name
         )));
     }
     let options = ModelOptions {
-        base_url: agent.base_url.clone().or(own_url),
+        base_url: base_url.map(str::to_owned).or(own_url),
         api_key: own_key.filter(|_| trusted),
         jitter_seed: uuid::Uuid::now_v7().as_u64_pair().1,
         proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")).map(Secret::new),
         no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
         ..ModelOptions::default()
     };
-    Ok(mooring_model::connect(&spec, &options)?)
+    let client = mooring_model::connect(&spec, &options)?;
+    Ok(match configured.and_then(|provider| provider.limits.clone()) {
+        Some(limits) => Arc::new(Limited::new(client, Arc::new(Limiter::new(limits)))),
+        None => client,
+    })
+}
+
+/// The MCP servers that an agent names, connected. One that cannot be reached is told and left out: what the others
+/// offer is still of use.
+pub(crate) async fn mcp(names: &[String], config: &Config) -> Result<McpServers, CommandError> {
+    let mut configs = BTreeMap::new();
+    for name in names {
+        let Some(server) = config.mcp.get(name) else {
+            let known: Vec<&str> = config.mcp.keys().map(String::as_str).collect();
+            return Err(CommandError::input(format!(
+                "mcp: the configuration file describes no server '{name}' (it describes: {}). Add [mcp.{name}] to it",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        };
+        configs.insert(name.clone(), server.clone());
+    }
+    let (servers, failures) = McpServers::connect(configs, &|name| variable(name)).await;
+    for failure in failures {
+        crate::view::note(&failure.to_string());
+    }
+    Ok(servers)
 }
 
 /// The capabilities that an agent names.

@@ -24,6 +24,9 @@ pub struct AgentSpec {
     pub name: String,
     /// The model: `openai/…`, `anthropic/…`, `chat/…`, `script:…`.
     pub model: String,
+    /// The models that are asked, in this order, where the first cannot answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
     /// Where the model is served, when not at its provider's usual address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
@@ -32,6 +35,9 @@ pub struct AgentSpec {
     pub instructions: Option<String>,
     /// `shell`, `filesystem`, ….
     pub capabilities: Vec<String>,
+    /// Names of MCP servers, which the user's configuration describes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mcp: Vec<String>,
     /// Sampling and the like.
     pub settings: Settings,
     /// What it may do without asking.
@@ -45,9 +51,11 @@ impl Default for AgentSpec {
         Self {
             name: String::new(),
             model: String::new(),
+            fallbacks: Vec::new(),
             base_url: None,
             instructions: None,
             capabilities: Vec::new(),
+            mcp: Vec::new(),
             settings: Settings::default(),
             policy: Policy::default(),
             guidance: true,

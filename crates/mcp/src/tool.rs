@@ -60,6 +60,11 @@ impl Tool for McpTool {
         self.offer.effect
     }
 
+    /// A server is a program of its own, on this host or elsewhere.
+    fn leaves_sandbox(&self) -> bool {
+        true
+    }
+
     fn call<'a>(
         &'a self,
         context: &'a ToolContext,

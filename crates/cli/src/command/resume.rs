@@ -25,8 +25,12 @@ pub(crate) async fn resume(args: &ResumeArgs) -> Result<ExitCode, CommandError> 
     let agent = agent(&started)?;
     let model = host::model(&agent, &config)?;
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
-    let host = rebuild(&home, journal, &started, &agent, model, observer(args.json), cancel)?;
-    report(&run, args.json, mooring_harness::resume(&host, &run).await)
+    let servers = host::mcp(&agent.mcp, &config).await?;
+    let mut host = rebuild(&home, journal, &started, &agent, model, observer(args.json), cancel)?;
+    host.tools.extend(servers.tools());
+    let result = report(&run, args.json, mooring_harness::resume(&host, &run).await);
+    servers.close().await;
+    result
 }
 
 /// How a run began.

@@ -12,7 +12,7 @@ use mooring_manifest::Manifest;
 use mooring_model::Item;
 use serde_json::json;
 
-use crate::agent_file::{AgentFile, absolute_script, read_manifest};
+use crate::agent_file::{AgentFile, Models, absolute_script, read_manifest};
 use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
 use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
@@ -50,7 +50,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         (None, None) => AgentFile::default(),
     };
     if let Some(model) = &args.model {
-        file.model = Some(absolute_script(model, &here));
+        file.model = Models(vec![absolute_script(model, &here)]);
         file.base_url = None;
     }
     if let Some(Backend::Local) = args.sandbox {
@@ -59,7 +59,9 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     if args.isolation.is_some() {
         file.sandbox.isolation = args.isolation;
     }
-    let Some(model) = file.model.clone().or(config.model.clone()) else {
+    let named = !file.model.0.is_empty();
+    let mut models = file.model.0.clone().into_iter().chain(config.model.clone().filter(|_| !named));
+    let Some(model) = models.next() else {
         return Err(CommandError::input(
             "no model: give --model openai/NAME, anthropic/NAME, chat/NAME or script:FILE, or set `model` in the \
              agent file or in the configuration file",
@@ -75,20 +77,23 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     let agent = AgentSpec {
         name: file.name.clone(),
         model,
+        fallbacks: models.collect(),
         base_url: file.base_url.clone(),
         instructions: file.instructions.clone(),
         capabilities: file.capabilities.clone(),
+        mcp: file.mcp.clone(),
         settings: file.settings.clone(),
         policy: file.policy.clone(),
         guidance: file.guidance,
     };
     let origin = match (&args.model, &args.agent) {
         (Some(_), _) => "--model".to_owned(),
-        (None, Some(path)) if file.model.is_some() => format!("{}: model", path.display()),
+        (None, Some(path)) if named => format!("{}: model", path.display()),
         (None, _) => format!("{}: model", home.config_file.display()),
     };
     let model = host::model(&agent, &config).map_err(|error| error.at(&origin))?;
     let capabilities = host::capabilities(&agent.capabilities)?;
+    let servers = host::mcp(&agent.mcp, &config).await?;
     let sandbox = if capabilities.is_empty() {
         None
     } else {
@@ -140,10 +145,12 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     };
     let observer = observer(args.json);
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
-    let tools = capabilities.into_iter().flat_map(|capability| capability.tools).collect();
+    let own = capabilities.into_iter().flat_map(|capability| capability.tools);
+    let tools = own.chain(servers.tools()).collect();
     let host = host::host(journal, model, sandbox, tools, observer, cancel);
     let id = new.id.clone();
     let result = report(&id, args.json, mooring_harness::start(&host, new).await);
+    servers.close().await;
     drop(claim);
     result
 }

@@ -96,6 +96,11 @@ fn without_isolation_only_by_name_and_on_record() {
     assert_eq!(ready["isolation"]["level"], "none");
     // The model is told where it really works.
     let workspace = ready["state"]["data"]["workspace"].as_str().unwrap();
-    assert!(ran.json()[0]["instructions"].as_str().unwrap().contains(&format!("The workspace root is `{workspace}`")));
+    assert!(
+        ran.json()[0]["instructions"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("The workspace root is `{workspace}`"))
+    );
     assert!(moor.run(&["show", &ran.run()]).out.contains("no isolation"));
 }

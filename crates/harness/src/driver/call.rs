@@ -35,6 +35,7 @@ struct Ready {
 /// What came of a call.
 struct Outcome {
     call: Call,
+    provenance: &'static str,
     result: Option<ToolResult>,
     duration_ms: u64,
 }
@@ -55,14 +56,14 @@ impl Driver<'_> {
                 () = self.cancel.cancelled() => break,
                 outcome = running.next() => outcome,
             };
-            let Some(Outcome { call, result, duration_ms }) = outcome else { break };
+            let Some(Outcome { call, provenance, result, duration_ms }) = outcome else { break };
             if let Some(result) = &result
                 && result.session_lost
             {
                 lost = Some(result.output.text());
             }
             let event = match result {
-                Some(result) => completed(self.state.turns, &call, &result, duration_ms),
+                Some(result) => completed(self.state.turns, &call, provenance, &result, duration_ms),
                 None => unknown(self.state.turns, &call),
             };
             self.push(event)?;
@@ -127,7 +128,7 @@ impl Driver<'_> {
             let prepared = match tool.prepare(&context, &input).await {
                 Ok(prepared) => prepared,
                 Err(result) => {
-                    self.push(completed(turn, &call, &result, 0))?;
+                    self.push(completed(turn, &call, provenance(tool.as_ref()), &result, 0))?;
                     continue;
                 }
             };
@@ -236,6 +237,12 @@ impl Driver<'_> {
     /// The tool and its input, or what to tell the model.
     fn resolve(&self, call: &Call) -> Result<(Arc<dyn Tool>, ToolInput), String> {
         let Some(tool) = self.tools.get(&call.tool) else {
+            if self.specs.iter().any(|spec| spec.name == call.tool) {
+                return Err(format!(
+                    "{} cannot be reached now. Go on without it, or say that you need it.",
+                    call.tool
+                ));
+            }
             let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
             return Err(format!(
                 "There is no tool named '{}'. The tools are: {}.",
@@ -306,12 +313,18 @@ impl Driver<'_> {
                     call.tool
                 ))),
             };
-            Outcome { call, result, duration_ms: elapsed_ms(began, now()) }
+            let provenance = provenance(tool.as_ref());
+            Outcome { call, provenance, result, duration_ms: elapsed_ms(began, now()) }
         }
     }
 }
 
-fn completed(turn: u64, call: &Call, result: &ToolResult, duration_ms: u64) -> Event {
+/// Where a tool's output comes from.
+fn provenance(tool: &dyn Tool) -> &'static str {
+    if tool.leaves_sandbox() { "tool" } else { "sandbox" }
+}
+
+fn completed(turn: u64, call: &Call, provenance: &str, result: &ToolResult, duration_ms: u64) -> Event {
     let status = match result.status {
         ToolStatus::Completed => "completed",
         ToolStatus::Failed => "failed",
@@ -323,7 +336,7 @@ fn completed(turn: u64, call: &Call, result: &ToolResult, duration_ms: u64) -> E
         status: status.into(),
         output: json(&output_item(call, result.output.clone())),
         details: result.details.clone(),
-        provenance: "sandbox".into(),
+        provenance: provenance.into(),
         duration_ms,
     }))
 }
