@@ -82,13 +82,13 @@ pub enum McpValue {
     /// As it is written.
     Text(String),
     /// The value of a variable, which whoever connects looks up.
-    Reference(Reference),
+    Reference(McpReference),
 }
 
 /// Names a variable.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reference {
+pub struct McpReference {
     /// Its name.
     pub from_env: String,
 }
@@ -129,7 +129,7 @@ impl McpConfig {
     pub(crate) fn launch(&self, resolve: &dyn Fn(&str) -> Option<String>) -> Result<Launch, McpProblem> {
         let value = |value: &McpValue| match value {
             McpValue::Text(text) => Ok(text.clone()),
-            McpValue::Reference(Reference { from_env }) => {
+            McpValue::Reference(McpReference { from_env }) => {
                 resolve(from_env).ok_or_else(|| McpProblem::NoVariable { name: from_env.clone() })
             }
         };

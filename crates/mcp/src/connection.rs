@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::McpProblem;
 use crate::config::Launch;
-use crate::failure::chain;
+use crate::failure::{chain, greeting_reason};
 use crate::process::Process;
 use crate::transport::{LONGEST_MESSAGE, Lines, Patient};
 
@@ -39,6 +39,14 @@ pub(crate) struct Connection {
     service: Mutex<RunningService<RoleClient, ClientConfig>>,
     process: Option<Process>,
     too_long: Arc<AtomicBool>,
+}
+
+/// How a connection was lost.
+#[derive(Clone, Default)]
+pub(crate) struct Loss {
+    pub(crate) why: String,
+    /// The end of the server's standard error.
+    pub(crate) stderr: String,
 }
 
 /// Why there is no connection.
@@ -139,19 +147,18 @@ impl Connection {
     }
 
     /// What became of a server that does not answer any more. Its processes are gone afterwards.
-    pub(crate) async fn autopsy(&self) -> String {
-        let Some(process) = &self.process else { return "the connection broke".into() };
-        let status = process.end(MOMENT).await;
-        let mut text = if self.too_long.load(Ordering::Relaxed) {
-            format!("it sent a message of more than {} MiB and was ended", LONGEST_MESSAGE >> 20)
-        } else {
-            status.map_or_else(|| "it closed its output".into(), |status| format!("it ended ({status})"))
+    pub(crate) async fn autopsy(&self) -> Loss {
+        let Some(process) = &self.process else {
+            return Loss { why: "the connection broke".into(), stderr: String::new() };
         };
-        let stderr = process.last_lines();
-        if !stderr.is_empty() {
-            text += &format!("; it said last:\n{stderr}\n");
-        }
-        text
+        let why = match process.end(MOMENT).await {
+            _ if self.too_long.load(Ordering::Relaxed) => {
+                format!("it sent a message of more than {} MiB and was ended", LONGEST_MESSAGE >> 20)
+            }
+            Some(status) => format!("it ended ({status})"),
+            None => "it closed its output".into(),
+        };
+        Loss { why, stderr: process.last_lines() }
     }
 
     /// The end of what it wrote on standard error.
@@ -193,7 +200,7 @@ async fn explain(error: &ClientInitializeError, process: Option<Process>) -> Tro
         let reason = challenge.chars().filter(|character| !character.is_control()).take(200).collect();
         return McpProblem::Unauthorised { reason }.into();
     }
-    let failed = McpProblem::Protocol { reason: chain(error) };
+    let failed = McpProblem::Protocol { reason: greeting_reason(error) };
     let Some(process) = process else { return failed.into() };
     let closed = process.end(MOMENT).await;
     let problem = match (closed, error) {

@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use rmcp::service::ClientInitializeError;
+use rmcp::transport::DynamicTransportError;
+use rmcp::transport::streamable_http_client::StreamableHttpError;
 use thiserror::Error;
 
 use crate::name::LONGEST_SERVER;
@@ -63,10 +67,12 @@ pub enum McpProblem {
     #[error("no TLS provider is installed in this process")]
     NoTlsProvider,
     /// It could not be started.
-    #[error("`{command}` could not be started: {error}")]
+    #[error("`{command}` could not be started{}: {error}", place(cwd.as_deref()))]
     Start {
         /// The program.
         command: String,
+        /// Where it should start.
+        cwd: Option<PathBuf>,
         /// Why.
         #[source]
         error: io::Error,
@@ -116,7 +122,7 @@ impl McpProblem {
             Self::Start { .. } => "Install it, or correct `command` or `cwd` in the server's section.",
             Self::Ended { .. } => "Run its command by hand to see why, and correct `args` and `env`.",
             Self::NoAnswer { .. } => {
-                "Run its command by hand to see whether it is an MCP server; raise `connect_timeout_s` if it is slow."
+                "Check that `command` or `url` is that of an MCP server; raise `connect_timeout_s` if it is slow."
             }
             Self::Unauthorised { .. } => {
                 "Set `headers.Authorization` in the server's section, such as { from_env = \"NAME\" }."
@@ -129,8 +135,29 @@ impl McpProblem {
     }
 }
 
+fn place(cwd: Option<&Path>) -> String {
+    cwd.map(|cwd| format!(" in {}", cwd.display())).unwrap_or_default()
+}
+
 fn ended(status: Option<ExitStatus>) -> String {
     status.map_or_else(|| "it closed its output".into(), |status| status.to_string())
+}
+
+/// Why a message was not sent, without what the SDK says of itself.
+pub(crate) fn transport_reason(error: &DynamicTransportError) -> String {
+    match error.error.downcast_ref() {
+        Some(StreamableHttpError::<reqwest::Error>::Client(error)) => chain(error),
+        _ => chain(&*error.error),
+    }
+}
+
+/// Why a greeting failed.
+pub(crate) fn greeting_reason(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => transport_reason(error),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => greeting_reason(fallback),
+        error => chain(error),
+    }
 }
 
 /// An error and all of its causes, each said once.

@@ -29,6 +29,6 @@ mod servers;
 mod tool;
 mod transport;
 
-pub use config::{McpConfig, McpTransport, McpValue, Reference, ToolFilter};
+pub use config::{McpConfig, McpReference, McpTransport, McpValue, ToolFilter};
 pub use failure::{McpFailure, McpProblem};
 pub use servers::{McpServerInfo, McpServers};

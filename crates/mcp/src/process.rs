@@ -45,6 +45,7 @@ impl Process {
             .spawn();
         let failed = |error| McpProblem::Start {
             command: command.as_std().get_program().to_string_lossy().into_owned(),
+            cwd: command.as_std().get_current_dir().map(Into::into),
             error,
         };
         let mut child = spawned.map_err(failed)?;

@@ -6,15 +6,16 @@ use std::time::Duration;
 use mooring_capability::{Effect, ToolResult};
 use rmcp::ServiceError;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, JsonObject, RequestMetaObject, RequestParamsMeta as _,
+    CallToolRequestParams, CallToolResponse, CallToolResult, JsonObject, RequestMetaObject,
+    RequestParamsMeta as _,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Launch;
-use crate::connection::Connection;
-use crate::failure::chain;
+use crate::connection::{Connection, Loss, Trouble};
+use crate::failure::{chain, transport_reason};
 use crate::{McpConfig, result};
 
 /// The waits before the restarts of a server that answered no call in between.
@@ -30,20 +31,27 @@ pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) config: McpConfig,
     launch: Launch,
-    connection: Mutex<Option<Arc<Connection>>>,
+    state: Mutex<State>,
     /// How often it was restarted since it last answered a call. Held while it is.
     restarts: tokio::sync::Mutex<usize>,
     stopped: CancellationToken,
 }
 
+/// What is known of the connection. It is whole at any time.
+struct State {
+    connection: Option<Arc<Connection>>,
+    /// How the last one was lost.
+    lost: Loss,
+}
+
 impl Server {
     pub(crate) fn new(name: String, config: McpConfig, launch: Launch, connection: Connection) -> Self {
-        let connection = Mutex::new(Some(Arc::new(connection)));
+        let state = Mutex::new(State { connection: Some(Arc::new(connection)), lost: Loss::default() });
         Self {
             name,
             config,
             launch,
-            connection,
+            state,
             restarts: tokio::sync::Mutex::default(),
             stopped: CancellationToken::new(),
         }
@@ -57,69 +65,68 @@ impl Server {
         arguments: JsonObject,
         key: &str,
     ) -> ToolResult {
-        let connection = match self.live().await {
-            Ok(connection) => connection,
-            Err(why) => return self.failed(tool, &format!("{why} The call was not made."), false),
-        };
         let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let mut meta = RequestMetaObject::new();
         meta.0.0.insert(KEY.into(), key.into());
         params.set_meta(meta);
-        let doubt = match effect {
-            Effect::Pure => "Calling it again is safe.",
-            Effect::Idempotent | Effect::AtMostOnce | Effect::Compensatable => {
-                "The call may have taken effect: find out before you repeat it."
-            }
-        };
-        let Ok(answer) = timeout(self.config.timeout, connection.peer.call_tool_once(params)).await else {
-            let seconds = self.config.timeout.as_secs();
-            let text =
-                format!("It gave no answer within {seconds} s and was asked to stop the call. {doubt}");
-            return self.failed(tool, &text, true);
-        };
-        if !matches!(answer, Err(ServiceError::TransportClosed | ServiceError::TransportSend(_))) {
-            // Whoever holds it is restarting, and counts on.
-            if let Ok(mut restarts) = self.restarts.try_lock() {
-                *restarts = 0;
-            }
-        }
-        match answer {
-            Ok(CallToolResponse::Complete(answer)) => {
+        match self.try_call(params).await {
+            Ok(answer) => {
                 let (status, output) = result::convert(answer);
-                let details = self.details(tool, false);
+                let details = json!({"mcp": {"server": self.name, "tool": tool}});
                 ToolResult { status, output, details, session_lost: false }
             }
-            Ok(CallToolResponse::InputRequired(_)) => {
-                self.failed(tool, "It asks a person for input, which cannot be given here.", false)
-            }
-            Ok(_) => self.failed(
-                tool,
-                &format!("It went on with the call as a task, which cannot be followed here. {doubt}"),
-                true,
-            ),
-            Err(ServiceError::McpError(error)) => {
-                let message: String = error.message.chars().take(LONGEST_ERROR).collect();
-                self.failed(tool, &format!("It refused the call: {message} ({})", error.code.0), false)
-            }
-            Err(ServiceError::TransportClosed) => self.died(&connection, tool, doubt, "").await,
-            Err(error @ ServiceError::TransportSend(_)) => {
-                self.died(&connection, tool, doubt, &format!(" ({})", chain(&error))).await
-            }
-            Err(error) => {
-                self.failed(tool, &format!("Its answer cannot be used: {}. {doubt}", chain(&error)), true)
+            Err(Failure { why, unknown, stderr }) => {
+                let doubt = match effect {
+                    _ if !unknown => "",
+                    Effect::Pure => ". Calling it again is safe",
+                    Effect::Idempotent | Effect::AtMostOnce | Effect::Compensatable => {
+                        ". The call may have taken effect: find out before you repeat it"
+                    }
+                };
+                let text = format!("MCP server `{}`, tool `{tool}`: {why}{doubt}.", self.name);
+                let details = json!({"mcp": {
+                    "server": self.name, "tool": tool, "outcome_unknown": unknown, "stderr": stderr,
+                }});
+                ToolResult { details, ..ToolResult::failed(text) }
             }
         }
     }
 
+    async fn try_call(&self, params: CallToolRequestParams) -> Result<CallToolResult, Failure> {
+        let connection = self.live().await.map_err(|Loss { why, stderr }| {
+            let why = format!("{why}. The call was not made");
+            Failure { why, unknown: false, stderr }
+        })?;
+        let Ok(answer) = timeout(self.config.timeout, connection.peer.call_tool_once(params)).await else {
+            let seconds = self.config.timeout.as_secs();
+            let why = format!("it gave no answer within {seconds} s and was asked to stop the call");
+            return Err(Failure::in_doubt(why));
+        };
+        let how = match &answer {
+            Err(ServiceError::TransportClosed) => String::new(),
+            Err(ServiceError::TransportSend(error)) => format!(" ({})", transport_reason(error)),
+            _ => {
+                // Whoever holds it is restarting, and counts on.
+                if let Ok(mut restarts) = self.restarts.try_lock() {
+                    *restarts = 0;
+                }
+                return answered(answer);
+            }
+        };
+        // A server elsewhere may have lost the session only: it is greeted anew, too.
+        let Loss { why, stderr } = self.bury(&connection).await;
+        Err(Failure { why: format!("it was lost during the call: {why}{how}"), unknown: true, stderr })
+    }
+
     /// The connection, if there is one now.
     pub(crate) fn current(&self) -> Option<Arc<Connection>> {
-        self.slot().clone()
+        self.state().connection.clone()
     }
 
     /// Ends it, within a few seconds.
     pub(crate) async fn close(&self) {
         self.stopped.cancel();
-        let connection = self.slot().take();
+        let connection = self.state().connection.take();
         if let Some(connection) = connection {
             connection.close().await;
         }
@@ -128,13 +135,13 @@ impl Server {
     /// Ends it now.
     pub(crate) fn kill(&self) {
         self.stopped.cancel();
-        if let Some(connection) = self.slot().take() {
+        if let Some(connection) = self.state().connection.take() {
             connection.kill();
         }
     }
 
     /// A connection that is open, made anew if need be.
-    async fn live(&self) -> Result<Arc<Connection>, String> {
+    async fn live(&self) -> Result<Arc<Connection>, Loss> {
         // The wait is bounded: by the restarts and the time that each may take.
         let open = || self.current().filter(|connection| connection.is_open());
         if let Some(connection) = open() {
@@ -144,10 +151,9 @@ impl Server {
         if let Some(connection) = open() {
             return Ok(connection);
         }
-        let mut why = match self.current() {
-            Some(connection) => connection.autopsy().await,
-            None => "it ended".into(),
-        };
+        if let Some(connection) = self.current() {
+            self.bury(&connection).await;
+        }
         while let Some(wait) = BACKOFF.get(*restarts) {
             *restarts += 1;
             let made = async {
@@ -155,12 +161,16 @@ impl Server {
                 Connection::open(&self.launch, self.config.connect_timeout).await
             };
             match self.stopped.run_until_cancelled(made).await {
-                None => return Err("It is stopped, as the run is over.".into()),
-                Some(Err(trouble)) => why = trouble.problem.to_string(),
+                None => {
+                    return Err(Loss { why: "it is stopped, as the run is over".into(), ..Loss::default() });
+                }
+                Some(Err(Trouble { problem, stderr })) => {
+                    self.state().lost = Loss { why: problem.to_string(), stderr };
+                }
                 Some(Ok(connection)) => {
                     let connection = Arc::new(connection);
-                    *self.slot() = Some(connection.clone());
-                    // Whoever stops it sets the token first and looks into the slot then.
+                    self.state().connection = Some(connection.clone());
+                    // Whoever stops it sets the token first and takes the connection then.
                     if self.stopped.is_cancelled() {
                         connection.kill();
                     }
@@ -168,28 +178,57 @@ impl Server {
                 }
             }
         }
-        Err(format!("It is off for the rest of the run: after {} restarts, {why}.", BACKOFF.len()))
+        let Loss { why, stderr } = self.state().lost.clone();
+        let why = format!("it is off for the rest of the run, after {} restarts: {why}", BACKOFF.len());
+        Err(Loss { why, stderr })
     }
 
-    async fn died(&self, connection: &Arc<Connection>, tool: &str, doubt: &str, how: &str) -> ToolResult {
-        // One that we reach by HTTP may have a broken session only: it is greeted anew, too.
-        self.slot().take_if(|current| Arc::ptr_eq(current, connection));
-        let why = connection.autopsy().await;
-        let text = format!("The server was lost during the call: {why}{how}. {doubt}");
-        self.failed(tool, &text, true)
+    /// Takes a broken connection away, and says what became of it.
+    async fn bury(&self, connection: &Arc<Connection>) -> Loss {
+        self.state().connection.take_if(|current| Arc::ptr_eq(current, connection));
+        let loss = connection.autopsy().await;
+        self.state().lost = loss.clone();
+        loss
     }
 
-    fn failed(&self, tool: &str, why: &str, unknown: bool) -> ToolResult {
-        let text = format!("MCP server `{}`, tool `{tool}`: {why}", self.name);
-        ToolResult { details: self.details(tool, unknown), ..ToolResult::failed(text) }
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a call gave no result.
+struct Failure {
+    why: String,
+    /// Whether it may have taken effect.
+    unknown: bool,
+    /// For people only: what a server writes there may hold its secrets.
+    stderr: String,
+}
+
+impl Failure {
+    fn in_doubt(why: String) -> Self {
+        Self { why, unknown: true, stderr: String::new() }
     }
 
-    fn details(&self, tool: &str, unknown: bool) -> serde_json::Value {
-        json!({"mcp": {"server": self.name, "tool": tool, "outcome_unknown": unknown}})
+    fn refused(why: String) -> Self {
+        Self { unknown: false, ..Self::in_doubt(why) }
     }
+}
 
-    /// What is in it is whole at any time.
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a server that is well made of a call.
+fn answered(answer: Result<CallToolResponse, ServiceError>) -> Result<CallToolResult, Failure> {
+    match answer {
+        Ok(CallToolResponse::Complete(answer)) => Ok(answer),
+        Ok(CallToolResponse::InputRequired(_)) => {
+            Err(Failure::refused("it asks a person for input, which cannot be given here".into()))
+        }
+        Ok(_) => {
+            Err(Failure::in_doubt("it went on with the call as a task, which cannot be followed here".into()))
+        }
+        Err(ServiceError::McpError(error)) => {
+            let message: String = error.message.chars().take(LONGEST_ERROR).collect();
+            Err(Failure::refused(format!("it refused the call: {message} ({})", error.code.0)))
+        }
+        Err(error) => Err(Failure::in_doubt(format!("its answer cannot be used: {}", chain(&error)))),
     }
 }

@@ -101,3 +101,54 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Patient<T> {
         self.inner.close()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+    use rmcp::service::{ClientLifecycleMode, ClientServiceExt as _};
+    use rmcp::transport::async_rw::AsyncRwTransport;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+    use super::*;
+
+    /// The SDK gave `server/discover` up before the server was there, which then answers all that it finds.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_long_to_start_is_greeted() {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+            let (read, mut write) = tokio::io::split(theirs);
+            let mut lines = BufReader::new(read).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let request: Value = serde_json::from_str(&line).unwrap_or_default();
+                let result = json!({
+                    "protocolVersion": "2025-11-25",
+                    "capabilities": {},
+                    "serverInfo": {"name": "slow", "version": "1"},
+                });
+                let answer = match (&request["method"], &request["id"]) {
+                    (_, Value::Null) => continue,
+                    (method, id) if method == "initialize" => {
+                        json!({"jsonrpc": "2.0", "id": id, "result": result})
+                    }
+                    (_, id) => {
+                        json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}})
+                    }
+                };
+                if write.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let (read, write) = tokio::io::split(ours);
+        let lifecycle = ClientLifecycleMode::Auto {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+        };
+        let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new("test", "1"));
+        let transport = Patient::new(AsyncRwTransport::new_client(read, write));
+        let service = config.serve_with_lifecycle(transport, lifecycle).await;
+        assert!(service.is_ok(), "{:?}", service.err());
+    }
+}
