@@ -7,6 +7,7 @@ mod chat;
 mod example;
 mod kill;
 mod manifest;
+mod mcp;
 mod moor;
 mod ordinary_user;
 mod terminal;
