@@ -66,7 +66,8 @@ pub(crate) fn write(world: &World, path: &str, data: &[u8], options: &WriteOptio
     let written = file.write_all(data).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
     let replace = if options.create_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
     written
-        .and_then(|()| fchmod(&file, Mode::from_raw_mode(mode & 0o7777)))
+        // Never set-user-id, as for commands (see `seccomp`): on disk the file may be root's.
+        .and_then(|()| fchmod(&file, Mode::from_raw_mode(mode & 0o1777)))
         .and_then(|()| renameat_with(&folder, temporary.as_str(), &folder, name.as_str(), replace))
         .map_err(|errno| {
             // The first error is the one to tell.

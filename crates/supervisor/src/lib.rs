@@ -8,7 +8,7 @@
 //! [`NAME`], the program becomes it before `main` runs (see [`command`]). The socket to the harness is its
 //! standard input; [`wire`] says what is spoken there.
 //!
-//! [`isolate`](crate::config::Level) is the other half: on the way to the loop the process puts itself into
+//! Isolation is the other half (see [`Level`]): on the way to the loop the process puts itself into
 //! namespaces of its own. The loop itself does not rely on that, so that it serves in a container just as well.
 //!
 //! This is the only crate with `unsafe` code. All of it is in `sys` and `entry`.

@@ -73,6 +73,9 @@ async fn writing_keeps_the_mode_unless_told_otherwise() {
     let options = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
     session.write("tool", "newer".into(), options).await.unwrap();
     assert_eq!(session.stat("tool").await.unwrap().mode, 0o600);
+    let set_id = WriteOptions { mode: Some(0o6755), ..WriteOptions::default() };
+    session.write("tool", "newest".into(), set_id).await.unwrap();
+    assert_eq!(session.stat("tool").await.unwrap().mode, 0o755, "no set-user-id file is made");
 }
 
 #[tokio::test]
