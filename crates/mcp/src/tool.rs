@@ -14,6 +14,9 @@ use crate::server::Server;
 /// The longest description that is passed on to the model, in bytes.
 const LONGEST_DESCRIPTION: usize = 8 * 1024;
 
+/// What providers do not take at the top of a schema. The server checks it all the same.
+const REFUSED: [&str; 5] = ["oneOf", "anyOf", "allOf", "enum", "not"];
+
 /// What the model sees of a tool, and what the server knows it by.
 pub(crate) struct Offer {
     pub(crate) spec: ToolSpec,
@@ -23,13 +26,19 @@ pub(crate) struct Offer {
 
 impl Offer {
     pub(crate) fn new(server: &str, config: &McpConfig, listed: Listed) -> Self {
-        let mut description =
-            listed.description.or(listed.title.map(Into::into)).unwrap_or_default().into_owned();
-        description.truncate(description.floor_char_boundary(LONGEST_DESCRIPTION));
         let mut parameters = JsonObject::clone(&listed.input_schema);
-        // Some providers refuse a schema without these.
+        // Some providers refuse a schema without these, and most refuse those at its top.
         parameters.entry("type").or_insert_with(|| "object".into());
         parameters.entry("properties").or_insert_with(|| json!({}));
+        let refused = REFUSED.into_iter();
+        let moved: JsonObject =
+            refused.filter_map(|key| Some((key.to_owned(), parameters.remove(key)?))).collect();
+        let mut description =
+            listed.description.or(listed.title.map(Into::into)).unwrap_or_default().into_owned();
+        if !moved.is_empty() {
+            description += &format!("\nThe arguments must also satisfy {}", Value::Object(moved));
+        }
+        description.truncate(description.floor_char_boundary(LONGEST_DESCRIPTION));
         let claimed =
             listed.annotations.and_then(|hints| match (hints.read_only_hint, hints.idempotent_hint) {
                 (Some(true), _) => Some(Effect::Pure),

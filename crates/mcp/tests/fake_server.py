@@ -1,7 +1,7 @@
 """A small MCP server (2025-11-25, stdio) that does what no good server does.
 
 Arguments: `--twice` lists one tool twice, `--endless` never ends its list, `--answer N` ends after N calls,
-`--start FILE N` writes a line to FILE at each start and ends at once from the Nth on.
+`--modern` speaks 2026-07-28, `--start FILE N` writes a line to FILE at each start and ends at once from the Nth on.
 """
 import json
 import os
@@ -45,6 +45,10 @@ TOOLS = [
     tool("reader", annotations={"readOnlyHint": True}),
     tool("repeater", annotations={"idempotentHint": True}),
     tool("content"),
+    tool("input"),
+    {"name": "either", "description": "Takes one of two.", "inputSchema": {
+        "type": "object", "properties": {"a": {}, "b": {}}, "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+    }},
 ]
 
 
@@ -86,6 +90,10 @@ def call(params):
         return text(str(child.pid))
     if name == "environment":
         return text(dict(os.environ))
+    if name == "input":
+        request = {"method": "elicitation/create", "params": {"mode": "form", "message": "Who are you?",
+                   "requestedSchema": {"type": "object", "properties": {}}}}
+        return {"resultType": "input_required", "inputRequests": {"who": request}, "requestState": "here"}
     if name == "content":
         return params["arguments"]
     return text(f"called {name}")
@@ -109,6 +117,14 @@ while True:
             "capabilities": {"tools": {}},
             "serverInfo": {"name": "fake", "version": "1"},
         }
+    elif method == "server/discover" and "--modern" in arguments:
+        result = {
+            "supportedVersions": ["2026-07-28"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "fake", "version": "1"},
+            "ttlMs": 0,
+            "cacheScope": "private",
+        }
     elif method == "tools/list":
         result = {"tools": TOOLS + (TOOLS[:1] if "--twice" in arguments else [])}
         if "--endless" in arguments:
@@ -123,4 +139,6 @@ while True:
         continue
     else:
         continue
+    if "--modern" in arguments:
+        result = {"resultType": "complete", **result}
     send({"id": message["id"], "result": result})

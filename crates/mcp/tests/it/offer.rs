@@ -4,7 +4,7 @@ use mooring_capability::Effect;
 use mooring_mcp::McpServers;
 use serde_json::json;
 
-use crate::support::{connect, connect_one, done, fake, names, refused, tool};
+use crate::support::{connect, connect_one, done, failed, fake, names, refused, tool};
 
 fn effects(servers: &McpServers) -> [Effect; 3] {
     ["s__meta", "s__reader", "s__repeater"].map(|name| tool(servers, name).effect())
@@ -89,4 +89,46 @@ async fn a_server_that_asks_us_gets_a_clear_no() {
       }
     }
     "#);
+}
+
+#[tokio::test]
+async fn a_schema_that_providers_refuse_goes_into_the_description() {
+    let servers = connect_one(fake(&[], "")).await;
+    insta::assert_json_snapshot!(tool(&servers, "s__either").spec(), @r#"
+    {
+      "name": "s__either",
+      "description": "Takes one of two.\nThe arguments must also satisfy {\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}",
+      "kind": {
+        "type": "function",
+        "parameters": {
+          "type": "object",
+          "properties": {
+            "a": {},
+            "b": {}
+          }
+        },
+        "strict": false
+      }
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_stateless_server_gets_the_key_with_each_call_and_no_input() {
+    let servers = connect_one(fake(&["--modern"], "")).await;
+    assert_eq!(servers.servers().next().unwrap().protocol, "2026-07-28");
+    let meta: serde_json::Value = serde_json::from_str(&done(&servers, "s__meta", json!({})).await).unwrap();
+    insta::assert_json_snapshot!(meta, { r#"["io.modelcontextprotocol/clientInfo"].version"# => "VERSION" }, @r#"
+    {
+      "io.mooring/key": "run-1/call-1",
+      "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+      "io.modelcontextprotocol/clientInfo": {
+        "name": "mooring",
+        "version": "VERSION"
+      },
+      "io.modelcontextprotocol/clientCapabilities": {},
+      "progressToken": 1
+    }
+    "#);
+    insta::assert_snapshot!(failed(&servers, "s__input", json!({})).await, @"MCP server `s`, tool `input`: it asks a person for input, which cannot be given here.");
 }
