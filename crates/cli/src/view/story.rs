@@ -52,10 +52,10 @@ impl Story {
                 format!("\n{DIM}resumed at {} by process {}{DIM:#}\n", time(record.at_ms), driver.pid)
             }
             Event::SandboxReady(ready) => self.sandbox_ready(ready),
-            Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", self.text(&lost.reason)),
+            Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", text(&lost.reason)),
             Event::ModelCompleted(answer) => self.answer(answer),
             Event::ModelFailed(failed) => {
-                format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, self.text(&failed.message))
+                format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, text(&failed.message))
             }
             Event::ApprovalRequested(asked) => format!(
                 "  {BOLD}approval {}{BOLD:#} {} {DIM}· {}{DIM:#}\n",
@@ -93,7 +93,7 @@ impl Story {
             .input
             .iter()
             .filter_map(|item| serde_json::from_value::<Item>(item.clone()).ok())
-            .map(|item| self.text(&item.text()))
+            .map(|item| text(&item.text()))
             .collect();
         format!(
             "{BOLD}{}{BOLD:#} · {} {DIM}· run {}{DIM:#}\n{}\n",
@@ -138,7 +138,7 @@ impl Story {
         let texts: Vec<String> =
             items.map(|item| item.text()).filter(|text| called && !text.trim().is_empty()).collect();
         let body =
-            if texts.is_empty() { String::new() } else { indent(&self.text(&texts.join("\n")), "  ") + "\n" };
+            if texts.is_empty() { String::new() } else { indent(&text(&texts.join("\n")), "  ") + "\n" };
         format!("{head}{DIM:#}\n{body}")
     }
 
@@ -182,10 +182,10 @@ impl Story {
         }
         text += &format!("{DIM:#}\n");
         if let Some(error) = &finished.error {
-            text += &format!("{}\n", indent(&self.text(&format!("{}: {}", error.code, error.message)), "  "));
+            text += &format!("{}\n", indent(&text(&format!("{}: {}", error.code, error.message)), "  "));
         }
         if let Some(output) = &finished.output {
-            text += &format!("{}\n", indent(&self.text(output), "  "));
+            text += &format!("{}\n", indent(&text(output), "  "));
         }
         if let Some(workspace) = &self.workspace {
             text += &format!("{DIM}workspace {}{DIM:#}\n", safe(workspace));
@@ -197,10 +197,6 @@ impl Story {
             text += &format!("{DIM}go on with: moor resume {}{DIM:#}\n", record.run);
         }
         text
-    }
-
-    fn text(&self, text: &str) -> String {
-        safe(text.trim_end())
     }
 
     fn fold(&self, output: &str) -> String {
@@ -274,6 +270,11 @@ fn shown(output: &FunctionOutput) -> String {
             [output.text(), images].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
         }
     }
+}
+
+/// Text of a model or tool, without what is blank at its end.
+fn text(text: &str) -> String {
+    safe(text.trim_end())
 }
 
 fn indent(text: &str, with: &str) -> String {
