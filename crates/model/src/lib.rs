@@ -3,7 +3,8 @@
 //! The neutral form is that of [Open Responses](https://openresponses.org/specification): a request carries items,
 //! a response gives items. Each wire client translates at its edge. What a provider sends and we do not know is
 //! kept and sent back verbatim ([`Item::Other`], `extra` fields), since reasoning and signatures must return as
-//! they came. Nothing here knows tools' meanings or sandboxes.
+//! they came. A client can stand behind limits ([`Limited`]) and in a chain ([`Route`]). Nothing here knows tools'
+//! meanings or sandboxes.
 //!
 //! ```
 //! use futures::StreamExt as _;

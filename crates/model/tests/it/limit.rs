@@ -164,7 +164,8 @@ async fn a_whole_answer_holds_no_place() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_call_holds_no_place() {
-    let model = Fake::new("m", SECOND, [Err(ModelErrorKind::Network)]);
+    let model = Fake::new("m", SECOND, []);
+    model.fail(ModelErrorKind::Network);
     let limited = limited(&model, &at_a_time(1));
     let mut kept = limited.stream(bare(0));
     assert!(kept.next().await.unwrap().is_err());

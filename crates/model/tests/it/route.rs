@@ -159,6 +159,20 @@ async fn who_failed_rests_the_longer_the_more_often_it_did() {
     assert_eq!(answers(&route).await.unwrap(), "a");
 }
 
+/// Up to a bound: who asks for a day is asked again after ten minutes.
+#[tokio::test(start_paused = true)]
+async fn who_asks_to_wait_rests_as_long() {
+    for (asked, rest) in [(1, 30), (90, 90), (86_400, 600)] {
+        let (first, second) = (slow("a"), slow("b"));
+        let route = route(&[&first, &second]);
+        first.fail_and_ask_to_wait(Kind::RateLimited, Some(Duration::from_secs(asked)));
+        assert_eq!(answers(&route).await.unwrap(), "b");
+        advance(Duration::from_secs(rest - 2)).await;
+        assert_eq!(answers(&route).await.unwrap(), "b", "{asked}");
+        assert_eq!(answers(&route).await.unwrap(), "a", "{asked}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_side_by_side_count_one_failure() {
     let (first, second) = (slow("a"), slow("b"));

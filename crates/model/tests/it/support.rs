@@ -171,7 +171,7 @@ pub(crate) fn conversation() -> Conversation {
 }
 
 /// What a [`Fake`] does with a call.
-pub(crate) type Outcome = Result<ModelResponse, ModelErrorKind>;
+pub(crate) type Outcome = Result<ModelResponse, ModelError>;
 
 /// A model without a wire: each call takes some time, then ends with the next outcome, or with a short answer where
 /// none is left. It knows how many calls are under way.
@@ -193,7 +193,12 @@ impl Fake {
     }
 
     pub(crate) fn fail(&self, kind: ModelErrorKind) {
-        self.outcomes.lock().unwrap().push_back(Err(kind));
+        self.fail_and_ask_to_wait(kind, None);
+    }
+
+    pub(crate) fn fail_and_ask_to_wait(&self, kind: ModelErrorKind, retry_after: Option<Duration>) {
+        let error = ModelError::new(kind, &self.name, format!("failed ({})", kind.as_str()));
+        self.outcomes.lock().unwrap().push_back(Err(ModelError { retry_after, ..error }));
     }
 
     /// The ordinals of the calls that began, in their order.
@@ -239,9 +244,8 @@ impl ModelClient for Fake {
             tokio::time::sleep(self.takes).await;
             self.answered.lock().unwrap().push(Instant::now());
             let outcome = self.outcomes.lock().unwrap().pop_front();
-            let response = outcome.unwrap_or_else(|| Ok(answer("fake-1", 0)));
-            let failed = |kind| ModelError::new(kind, &self.name, format!("failed ({})", kind.as_str()));
-            response.map(|response| ModelEvent::Completed(Box::new(response))).map_err(failed)
+            let response = outcome.unwrap_or_else(|| Ok(answer("fake-1", 0)))?;
+            Ok(ModelEvent::Completed(Box::new(response)))
         }))
     }
 }
