@@ -15,7 +15,7 @@ pub(crate) fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> 
     for file in &args.files {
         match read_manifest(file) {
             Ok((manifest, _)) => {
-                crate::view::line(&format!("{}: valid · {}", file.display(), manifest.digest()))?
+                crate::view::line(&format!("{}: valid · {}", file.display(), manifest.digest()))?;
             }
             Err(error) => {
                 bad += 1;

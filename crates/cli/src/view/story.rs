@@ -46,16 +46,16 @@ impl Story {
         match &record.event {
             Event::RunStarted(started) => {
                 self.began_ms = record.at_ms;
-                self.started(record, started)
+                Self::started(record, started)
             }
             Event::DriverAttached(driver) if driver.resumed => {
                 format!("\n{DIM}resumed at {} by process {}{DIM:#}\n", time(record.at_ms), driver.pid)
             }
             Event::SandboxReady(ready) => self.sandbox_ready(ready),
-            Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", text(&lost.reason)),
-            Event::ModelCompleted(answer) => self.answer(answer),
+            Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", tidy(&lost.reason)),
+            Event::ModelCompleted(answer) => Self::answer(answer),
             Event::ModelFailed(failed) => {
-                format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, text(&failed.message))
+                format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, tidy(&failed.message))
             }
             Event::ApprovalRequested(asked) => format!(
                 "  {BOLD}approval {}{BOLD:#} {} {DIM}· {}{DIM:#}\n",
@@ -86,14 +86,14 @@ impl Story {
         }
     }
 
-    fn started(&self, record: &Record, started: &RunStarted) -> String {
+    fn started(record: &Record, started: &RunStarted) -> String {
         let name = started.agent["name"].as_str().unwrap_or("agent");
         let model = started.agent["model"].as_str().unwrap_or("?");
         let prompt: Vec<String> = started
             .input
             .iter()
             .filter_map(|item| serde_json::from_value::<Item>(item.clone()).ok())
-            .map(|item| text(&item.text()))
+            .map(|item| tidy(&item.text()))
             .collect();
         format!(
             "{BOLD}{}{BOLD:#} · {} {DIM}· run {}{DIM:#}\n{}\n",
@@ -115,7 +115,7 @@ impl Story {
         format!("{DIM}sandbox {backend} · {level}{staged} · {}{DIM:#}\n", duration(ready.duration_ms))
     }
 
-    fn answer(&self, answer: &ModelCompleted) -> String {
+    fn answer(answer: &ModelCompleted) -> String {
         let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
         let mut head =
             format!("\n{BOLD}turn {}{BOLD:#} {DIM}· {}", answer.turn, duration(answer.duration_ms));
@@ -138,7 +138,7 @@ impl Story {
         let texts: Vec<String> =
             items.map(|item| item.text()).filter(|text| called && !text.trim().is_empty()).collect();
         let body =
-            if texts.is_empty() { String::new() } else { indent(&text(&texts.join("\n")), "  ") + "\n" };
+            if texts.is_empty() { String::new() } else { indent(&tidy(&texts.join("\n")), "  ") + "\n" };
         format!("{head}{DIM:#}\n{body}")
     }
 
@@ -182,10 +182,10 @@ impl Story {
         }
         text += &format!("{DIM:#}\n");
         if let Some(error) = &finished.error {
-            text += &format!("{}\n", indent(&text(&format!("{}: {}", error.code, error.message)), "  "));
+            text += &format!("{}\n", indent(&tidy(&format!("{}: {}", error.code, error.message)), "  "));
         }
         if let Some(output) = &finished.output {
-            text += &format!("{}\n", indent(&text(output), "  "));
+            text += &format!("{}\n", indent(&tidy(output), "  "));
         }
         if let Some(workspace) = &self.workspace {
             text += &format!("{DIM}workspace {}{DIM:#}\n", safe(workspace));
@@ -273,7 +273,7 @@ fn shown(output: &FunctionOutput) -> String {
 }
 
 /// Text of a model or tool, without what is blank at its end.
-fn text(text: &str) -> String {
+fn tidy(text: &str) -> String {
     safe(text.trim_end())
 }
 

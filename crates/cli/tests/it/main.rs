@@ -1,5 +1,7 @@
 //! The program as a whole: what a user types, what they see, what is left when it is killed.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 mod approve;
 mod bad_input;
 mod cancel;

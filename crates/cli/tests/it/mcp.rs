@@ -18,8 +18,9 @@ fn user(policy: &str) -> Moor {
     moor.write(
         "home/config.toml",
         &format!(
-            "[mcp.everything]\ncommand = \"node\"\nargs = [{server:?}, \"stdio\"]\nconnect_timeout_s = 60\n\
-             [mcp.gone]\ncommand = \"/no/such/server\"\n"
+            "[mcp.everything]\ncommand = \"node\"\nargs = [\"{}\", \"stdio\"]\nconnect_timeout_s = 60\n\
+             [mcp.gone]\ncommand = \"/no/such/server\"\n",
+            server.display()
         ),
     );
     moor.write(

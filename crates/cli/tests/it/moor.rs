@@ -106,7 +106,7 @@ pub(crate) fn exec(turn: usize, commands: &[&str]) -> String {
             "arguments": json!({"cmd": command}).to_string(),
         })
     };
-    format!("{}\n", Value::from_iter(commands.iter().enumerate().map(call)))
+    format!("{}\n", commands.iter().enumerate().map(call).collect::<Value>())
 }
 
 /// A script's last line.

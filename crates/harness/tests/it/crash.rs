@@ -23,10 +23,8 @@ struct Dying {
     after: bool,
 }
 
-impl Dying {
-    fn dead(&self) -> JournalError {
-        JournalError::Store { store: "test".into(), reason: "the process died".into() }
-    }
+fn dead() -> JournalError {
+    JournalError::Store { store: "test".into(), reason: "the process died".into() }
 }
 
 impl Journal for Dying {
@@ -47,10 +45,10 @@ impl Journal for Dying {
         Box::pin(async move {
             let dies = self.appends_left.fetch_sub(1, Ordering::Relaxed) == 1;
             if dies && !self.after {
-                return Err(self.dead());
+                return Err(dead());
             }
             let appended = self.inner.append(append).await?;
-            if dies { Err(self.dead()) } else { Ok(appended) }
+            if dies { Err(dead()) } else { Ok(appended) }
         })
     }
 
@@ -191,7 +189,7 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
         match item {
             Item::FunctionCall { call_id, .. } => assert!(open.insert(call_id.clone())),
             Item::FunctionCallOutput { call_id, .. } => {
-                assert!(open.remove(call_id) && answered.insert(call_id.clone()))
+                assert!(open.remove(call_id) && answered.insert(call_id.clone()));
             }
             _ => {}
         }

@@ -17,7 +17,7 @@ fn started() -> Event {
     }))
 }
 
-fn answer(items: Value) -> Event {
+fn answer(items: &Value) -> Event {
     Event::ModelCompleted(Box::new(ModelCompleted {
         items: items.as_array().unwrap().clone(),
         stop_reason: json!("stop"),
@@ -45,11 +45,11 @@ fn an_event_of_a_newer_version_stops_the_fold_by_name() {
 fn events_out_of_place_are_refused() {
     let call = json!([{"type": "function_call", "call_id": "a", "name": "t", "arguments": "{}"}]);
     for (records, kind) in [
-        (vec![answer(json!([]))], "model_completed"),
+        (vec![answer(&json!([]))], "model_completed"),
         (vec![started(), started()], "run_started"),
         (vec![started(), output("a")], "tool_completed"),
-        (vec![started(), answer(call.clone()), answer(json!([]))], "model_completed"),
-        (vec![started(), answer(call), output("a"), output("a")], "tool_completed"),
+        (vec![started(), answer(&call), answer(&json!([]))], "model_completed"),
+        (vec![started(), answer(&call), output("a"), output("a")], "tool_completed"),
     ] {
         let records: Vec<Record> = (1..).zip(records).map(|(seq, event)| record(seq, event)).collect();
         let error = State::fold(&records).unwrap_err();
@@ -76,7 +76,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(started()),
         Just(Event::DriverAttached(DriverAttached::default())),
         Just(Event::CancelRequested(CancelRequested::default())),
-        Just(answer(json!([{"type": "message", "role": "assistant", "content": "hi"}]))),
+        Just(answer(&json!([{"type": "message", "role": "assistant", "content": "hi"}]))),
         id.clone().prop_map(|id| answer(
             json!([{"type": "function_call", "call_id": id, "name": "t", "arguments": ""}])
         )),

@@ -1,5 +1,7 @@
 //! The harness against a journal in memory, scripted models, and tools that count what they do to the world.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod approval;
 mod crash;
 mod driver;
