@@ -78,7 +78,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::CancelRequested(CancelRequested::default())),
         Just(answer(&json!([{"type": "message", "role": "assistant", "content": "hi"}]))),
         id.clone().prop_map(|id| answer(
-            json!([{"type": "function_call", "call_id": id, "name": "t", "arguments": ""}])
+            &json!([{"type": "function_call", "call_id": id, "name": "t", "arguments": ""}])
         )),
         id.prop_map(output),
     ]
