@@ -1,7 +1,9 @@
-//! What a workspace says about itself, for the conversation.
+//! What a workspace says about itself, for the conversation: guidance and, where the agent can use them, skills.
 
 use mooring_model::Item;
 use mooring_sandbox::{SandboxError, SandboxSession};
+
+use crate::{SkillIndex, guidance_item, workspace_guidance};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,7 +16,24 @@ pub struct WorkspaceContext {
     pub problems: Vec<String>,
 }
 
-/// Asks a workspace.
-pub async fn workspace_context(_session: &dyn SandboxSession) -> Result<WorkspaceContext, SandboxError> {
-    Ok(WorkspaceContext::default())
+/// Asks a workspace. `skills`: whether the agent can load them.
+///
+/// # Errors
+/// Where the session is lost or the workspace cannot be listed.
+pub async fn workspace_context(
+    session: &dyn SandboxSession,
+    skills: bool,
+) -> Result<WorkspaceContext, SandboxError> {
+    let guidance = workspace_guidance(session).await?;
+    let index = if skills { SkillIndex::read(session).await? } else { SkillIndex::default() };
+    let guided = guidance.iter().map(|guidance| guidance.path.clone());
+    Ok(WorkspaceContext {
+        item: guidance_item(&guidance, &index),
+        sources: guided.chain(index.skills.iter().map(|skill| skill.path.clone())).collect(),
+        problems: index
+            .problems
+            .iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.reason))
+            .collect(),
+    })
 }

@@ -2,26 +2,37 @@
 //!
 //! Names, parameters and output forms are those of the OpenAI Agents SDK, since models are trained on them. A tool
 //! knows its sandbox session and nothing of the loop that calls it.
+//!
+//! What a workspace says about itself (`AGENTS.md`, skills) is read here too, as content that nobody has vetted.
+//! `.moor` at a workspace's root is the runtime's own: long output is kept there for the model to read.
 
+mod agents_md;
 mod apply_patch;
 mod capability;
 mod context;
 mod diff;
 mod instructions;
+mod load_skill;
 mod patch;
 mod path;
 mod plan;
 mod processes;
 mod shell;
+mod skill_file;
+mod skills;
+mod spill;
 mod tool;
 mod truncate;
 mod view_image;
+mod workspace;
 
-pub use capability::{CAPABILITIES, Capability, capability};
+pub use agents_md::{Guidance, guidance_item, workspace_guidance};
+pub use capability::{ALL_CAPABILITIES, CAPABILITIES, Capability, capability};
 pub use context::{WorkspaceContext, workspace_context};
 pub use diff::{DiffError, apply_diff, created_content};
 pub use instructions::system_instructions;
 pub use patch::{Operation, SyntaxError, parse_json_patch, parse_patch};
+pub use skills::{Skill, SkillIndex, SkillProblem};
 pub use tool::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
 pub use truncate::truncate;
 

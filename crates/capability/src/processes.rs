@@ -11,6 +11,7 @@ use bytes::Bytes;
 use mooring_sandbox::{Cursor, Outcome, OutputChunk, Process, SandboxError, Stream};
 use tokio::time::Instant;
 
+use crate::spill::SPILL_TOKENS;
 use crate::truncate::{Cut, Excerpt};
 
 /// So many commands may be known at once.
@@ -124,6 +125,8 @@ pub(crate) struct Reading {
     /// How many reads of this command came before.
     pub(crate) nth: u64,
     pub(crate) cut: Cut,
+    /// The same with a far higher limit, where `cut` is not all of it.
+    pub(crate) long: Option<Cut>,
     /// Bytes that the sandbox dropped before they were read.
     pub(crate) dropped: u64,
     /// Set where the command has ended.
@@ -145,9 +148,11 @@ impl Running {
         let mut reader = self.reader.lock().await;
         let until = Instant::now() + wait;
         let mut excerpt = Excerpt::new(max_tokens);
+        let mut long = Excerpt::new(SPILL_TOKENS);
         let mut show = |text: &str| {
             if !text.is_empty() {
                 excerpt.push(text);
+                long.push(text);
                 progress(text);
             }
         };
@@ -181,7 +186,9 @@ impl Running {
             }
         };
         reader.reads += 1;
-        Ok(Reading { nth: reader.reads - 1, cut: excerpt.finish(), dropped, outcome })
+        let cut = excerpt.finish();
+        let long = cut.tokens.map(|_| long.finish());
+        Ok(Reading { nth: reader.reads - 1, cut, long, dropped, outcome })
     }
 
     /// Whether it has ended, read or not. One that is being read counts as running.

@@ -9,6 +9,7 @@
 //!   for a new one.
 //! - A command that a signal ended shows 128 and the signal's number as its code, as a shell does, and says so. A
 //!   command that its deadline, the memory limit or a cancellation ended is said in words.
+//! - Output that is cut is kept whole in the workspace (see `spill`), and a line before `Output:` names the file.
 //! - The chunk id comes from the call's key and the read's number, so that a call tried again has the same one.
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::processes::{Processes, Reading, Running};
+use crate::spill::spill;
 use crate::{BoxFuture, Effect, Tool, ToolContext, ToolInput, ToolResult, ToolStatus, arguments};
 
 /// How long a call waits, in milliseconds.
@@ -274,33 +276,39 @@ async fn read(
     if reading.outcome.is_some() {
         processes.forget(running).await;
     }
-    report(context, running.process.id(), reading, started, note)
+    report(context, running.process.id(), reading, started, note).await
 }
 
-fn report(
+async fn report(
     context: &ToolContext,
     id: u64,
     reading: Reading,
     started: Instant,
     note: Option<String>,
 ) -> ToolResult {
-    let Reading { nth, cut, dropped, outcome } = reading;
+    let Reading { nth, cut, long, dropped, outcome } = reading;
     let mut lines = header(context, nth, started);
     lines.extend(
         outcome.map_or_else(|| format!("Process running with session ID {id}"), said).lines().map(Into::into),
     );
     lines.extend(cut.tokens.map(|tokens| format!("Original token count: {tokens}")));
+    let mut details = json!({
+        "outcome": outcome,
+        "session_id": if outcome.is_none() { Some(id) } else { None },
+        "omitted": cut.omitted + dropped,
+    });
+    if let Some(long) = long {
+        let spilled = spill(context.session.as_ref(), &context.key, long).await;
+        lines.push(spilled.line);
+        details["output_file"] = json!(spilled.path);
+    }
     lines.push("Output:".to_owned());
     lines.extend(note);
     lines.push(cut.text);
     let lost = outcome == Some(Outcome::TransportLost);
     ToolResult {
         status: if lost { ToolStatus::Failed } else { ToolStatus::Completed },
-        details: json!({
-            "outcome": outcome,
-            "session_id": if outcome.is_none() { Some(id) } else { None },
-            "omitted": cut.omitted + dropped,
-        }),
+        details,
         session_lost: lost,
         ..ToolResult::text(lines.join("\n"))
     }

@@ -143,7 +143,7 @@ impl AgentFile {
                 return Err(CommandError::input(format!(
                     "{}: capabilities: there is no capability '{name}'. The capabilities are: {}",
                     path.display(),
-                    mooring_capability::CAPABILITIES.join(", ")
+                    mooring_capability::ALL_CAPABILITIES.join(", ")
                 )));
             }
         }

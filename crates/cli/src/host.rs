@@ -131,7 +131,7 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
         mooring_capability::capability(name).ok_or_else(|| {
             CommandError::input(format!(
                 "there is no capability '{name}'. The capabilities are: {}",
-                mooring_capability::CAPABILITIES.join(", ")
+                mooring_capability::ALL_CAPABILITIES.join(", ")
             ))
         })
     };

@@ -1,6 +1,6 @@
 //! A sandbox session in memory: files, and commands that say what a test scripted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub(crate) struct MemorySession {
     /// A link to a directory: what starts with the first is found at the second.
     pub(crate) linked: Option<(&'static str, &'static str)>,
     mutations: AtomicU64,
+    /// The number of the mutation that wrote a file, as its time.
+    written: Mutex<BTreeMap<String, i64>>,
     /// The next commands to be spawned.
     pub(crate) scripts: Mutex<VecDeque<Arc<Script>>>,
     /// What was asked for.
@@ -56,6 +58,19 @@ impl MemorySession {
     pub(crate) fn with(files: impl IntoIterator<Item = (&'static str, Node)>) -> Self {
         let nodes = files.into_iter().map(|(path, node)| (path.to_owned(), node)).collect();
         Self { nodes: Mutex::new(nodes), ..Self::default() }
+    }
+
+    /// The same with a link to a directory, which the session follows.
+    pub(crate) fn linked(mut self, link: &'static str, to: &'static str) -> Self {
+        self.nodes.get_mut().unwrap().insert(link.to_owned(), Node::Link(to.to_owned()));
+        self.linked = Some((link, to));
+        self
+    }
+
+    /// The same with a mutation that fails.
+    pub(crate) fn failing(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
+        self
     }
 
     pub(crate) fn tree(&self) -> BTreeMap<String, Node> {
@@ -173,6 +188,7 @@ impl SandboxSession for MemorySession {
                     _ => 0o644,
                 };
                 nodes.insert(path.to_owned(), Node::File { data, mode: options.mode.unwrap_or(old) });
+                self.written.lock().unwrap().insert(path.to_owned(), self.mutations() as i64);
                 Ok(())
             })
         })
@@ -188,8 +204,23 @@ impl SandboxSession for MemorySession {
         })
     }
 
-    fn list<'a>(&'a self, _path: &'a str) -> BoxFuture<'a, Result<Vec<FileStat>, SandboxError>> {
-        unreachable!("no tool asks")
+    fn list<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<FileStat>, SandboxError>> {
+        Box::pin(async move {
+            let directory = if path == "." { String::new() } else { self.resolve(path) + "/" };
+            let below = |node: &String| {
+                node.strip_prefix(&directory).map(|rest| rest.split('/').next().unwrap_or(rest).to_owned())
+            };
+            let names: BTreeSet<String> = self.nodes.lock().unwrap().keys().filter_map(below).collect();
+            if names.is_empty() && path != "." {
+                return Err(not_found(path));
+            }
+            let mut entries = Vec::new();
+            for name in names {
+                let stat = self.stat(&format!("{directory}{name}")).await?;
+                entries.push(FileStat { name, ..stat });
+            }
+            Ok(entries)
+        })
     }
 
     fn mkdir<'a>(&'a self, _path: &'a str, _parents: bool) -> BoxFuture<'a, Result<(), SandboxError>> {
@@ -205,16 +236,18 @@ impl SandboxSession for MemorySession {
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileStat, SandboxError>> {
         Box::pin(async move {
             let nodes = self.nodes.lock().unwrap();
-            let (kind, size, mode, target) = match nodes.get(&self.resolve(path)) {
+            let itself = nodes.get(path).filter(|node| matches!(node, Node::Link(_)));
+            let (kind, size, mode, target) = match itself.or_else(|| nodes.get(&self.resolve(path))) {
                 Some(Node::File { data, mode }) => (FileKind::File, data.len() as u64, *mode, None),
                 Some(Node::Link(target)) => (FileKind::Symlink, 0, 0o777, Some(target.clone())),
                 Some(Node::Directory) => (FileKind::Directory, 0, 0o755, None),
-                None if nodes.keys().any(|other| is_below(other, path)) => {
+                None if nodes.keys().any(|other| is_below(other, &self.resolve(path))) => {
                     (FileKind::Directory, 0, 0o755, None)
                 }
                 None => return Err(not_found(path)),
             };
-            Ok(FileStat { name: path.to_owned(), kind, size, mode, uid: 0, gid: 0, modified_ns: 0, target })
+            let modified_ns = self.written.lock().unwrap().get(path).copied().unwrap_or(0);
+            Ok(FileStat { name: path.to_owned(), kind, size, mode, uid: 0, gid: 0, modified_ns, target })
         })
     }
 

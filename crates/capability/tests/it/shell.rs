@@ -12,14 +12,14 @@ use crate::memory_session::{MemorySession, Script};
 const DONE: Outcome = Outcome::Exited { code: 0 };
 
 /// One run: a shell with its table, and a session whose next commands are scripted.
-struct Shell {
+pub(crate) struct Shell {
     capability: Capability,
-    session: Arc<MemorySession>,
+    pub(crate) session: Arc<MemorySession>,
     shown: Arc<Mutex<String>>,
 }
 
 impl Shell {
-    fn new(scripts: impl IntoIterator<Item = Script>) -> (Self, Vec<Arc<Script>>) {
+    pub(crate) fn new(scripts: impl IntoIterator<Item = Script>) -> (Self, Vec<Arc<Script>>) {
         let scripts: Vec<_> = scripts.into_iter().map(Arc::new).collect();
         let session = MemorySession::default();
         session.scripts.lock().unwrap().extend(scripts.iter().cloned());
@@ -37,11 +37,11 @@ impl Shell {
         self.capability.tools[tool].call(&context, &ToolInput::Json(input), &Value::Null).await
     }
 
-    async fn exec(&self, input: Value) -> ToolResult {
+    pub(crate) async fn exec(&self, input: Value) -> ToolResult {
         self.call(0, input).await
     }
 
-    async fn write(&self, input: Value) -> ToolResult {
+    pub(crate) async fn write(&self, input: Value) -> ToolResult {
         self.call(1, input).await
     }
 }

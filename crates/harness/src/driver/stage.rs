@@ -57,7 +57,8 @@ impl Driver<'_> {
     pub(super) async fn add_context(&mut self) -> Result<(), HarnessError> {
         let mut added = ContextAdded { provenance: "sandbox".into(), ..ContextAdded::default() };
         if let Some(session) = &self.session {
-            match workspace_context(session.as_ref()).await {
+            let skills = self.state.agent.capabilities.iter().any(|name| name == "skills");
+            match workspace_context(session.as_ref(), skills).await {
                 Ok(context) => {
                     added.items = context.item.iter().map(json).collect();
                     added.sources = context.sources;
