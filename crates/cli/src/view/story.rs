@@ -53,6 +53,15 @@ impl Story {
             }
             Event::SandboxReady(ready) => self.sandbox_ready(ready),
             Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", tidy(&lost.reason)),
+            Event::ContextAdded(context) => {
+                let read =
+                    context.sources.iter().map(|source| one_line(source, 60)).collect::<Vec<_>>().join(", ");
+                let read =
+                    if read.is_empty() { read } else { format!("{DIM}the workspace says: {read}{DIM:#}\n") };
+                let problem =
+                    |problem: &String| format!("{DIM}left out: {}{DIM:#}\n", one_line(problem, 150));
+                read + &context.problems.iter().map(problem).collect::<String>()
+            }
             Event::ModelCompleted(answer) => Self::answer(answer),
             Event::ModelFailed(failed) => {
                 format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, tidy(&failed.message))

@@ -7,6 +7,7 @@ mod bad_input;
 mod cancel;
 mod chat;
 mod example;
+mod guidance;
 mod kill;
 mod manifest;
 mod mcp;
