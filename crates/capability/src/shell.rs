@@ -298,7 +298,7 @@ async fn report(
         "omitted": cut.omitted + dropped,
     });
     if let Some(long) = long {
-        let spilled = spill(context.session.as_ref(), &context.key, long).await;
+        let spilled = spill(context.session.as_ref(), &context.key, long, dropped).await;
         lines.push(spilled.line);
         details["output_file"] = json!(spilled.path);
     }

@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::truncate::Cut;
 use crate::workspace::kind;
 
-/// The most of one call's output that is kept: 1 MiB, as much as a sandbox keeps of a command.
-pub(crate) const SPILL_TOKENS: usize = (1 << 20) / 4;
+/// The most of one call's output that is kept: 1 MiB, as much as a sandbox keeps of a command, and 4 KiB for the notes
+/// on what it did not keep.
+pub(crate) const SPILL_TOKENS: usize = ((1 << 20) + (4 << 10)) / 4;
 
 /// So many files are kept.
 const FILES: usize = 32;
@@ -34,17 +35,18 @@ pub(crate) struct Spilled {
     pub(crate) path: Option<String>,
 }
 
-/// Writes the output of the call with this key to its file.
-pub(crate) async fn spill(session: &dyn SandboxSession, key: &str, output: Cut) -> Spilled {
+/// Writes the output of the call with this key to its file. `dropped` bytes had gone before it was read.
+pub(crate) async fn spill(session: &dyn SandboxSession, key: &str, output: Cut, dropped: u64) -> Spilled {
     let Cut { text, omitted, .. } = output;
+    let missing = omitted + dropped;
     let path = format!("{DIRECTORY}/{}.txt", crate::hex(&Sha256::digest(key)[..8]));
     let kept = text.len();
     let reason = match tokio::time::timeout(WAIT, write(session, &path, text)).await {
         Ok(Ok(())) => {
-            let line = if omitted == 0 {
+            let line = if missing == 0 {
                 format!("Full output: {path} ({kept} bytes)")
             } else {
-                format!("Longer output: {path} ({kept} bytes; {omitted} more were cut from its middle)")
+                format!("Longer output: {path} ({kept} bytes; {missing} more are missing where it says so)")
             };
             return Spilled { line, path: Some(path) };
         }

@@ -84,7 +84,19 @@ async fn a_file_has_a_limit_too() {
     let shell = shell(MemorySession::default(), [writes(&long)]);
     let result = shell.exec(json!({ "cmd": "yes" })).await;
     insta::assert_snapshot!(header(&result.output.text()));
-    assert_eq!(kept(&shell)[0].1, truncate(&long, 1 << 18).0);
+    assert_eq!(kept(&shell)[0].1, truncate(&long, (1 << 18) + 1024).0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_sandbox_dropped_is_counted_and_its_place_kept() {
+    let long = "x".repeat(1 << 20);
+    let mut script = writes(&long);
+    script.dropped = 4_000_000;
+    let shell = shell(MemorySession::default(), [script]);
+    let result = shell.exec(json!({ "cmd": "yes" })).await;
+    insta::assert_snapshot!(header(&result.output.text()));
+    let note = "\n[4000000 bytes of output are missing here: more came than is kept]\n";
+    assert_eq!(kept(&shell)[0].1, note.to_owned() + &long);
 }
 
 #[tokio::test(start_paused = true)]
