@@ -17,7 +17,7 @@ use mooring_journal::event::{ApprovalRequested, CancelRequested, DriverAttached,
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
-use mooring_model::ToolSpec;
+use mooring_model::{Item, ToolSpec};
 use mooring_sandbox::SandboxSession;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -293,8 +293,8 @@ fn watch_signals(journal: Arc<dyn Journal>, run: RunId, cancel: CancellationToke
 /// The first line of what the user asked, cut to what a listing can show.
 fn headline(state: &State) -> String {
     // What was asked in this run comes last in its input.
-    let asked = state.started.input.len().saturating_sub(1);
-    let text = state.items.get(asked).map(mooring_model::Item::text).unwrap_or_default();
+    let asked = state.started.input.last().and_then(|item| serde_json::from_value::<Item>(item.clone()).ok());
+    let text = asked.map(|item| item.text()).unwrap_or_default();
     text.lines().next().unwrap_or_default().chars().take(120).collect()
 }
 

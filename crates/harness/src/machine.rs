@@ -274,7 +274,10 @@ impl State {
                 if !items.is_empty() {
                     self.read.insert(context.provenance.clone());
                 }
-                self.items.extend(items);
+                // Before what the user asks now: the user's words come last.
+                let asked =
+                    if self.turns == 0 { self.items.len().saturating_sub(1) } else { self.items.len() };
+                self.items.splice(asked..asked, items);
                 self.context_due = false;
             }
             Event::ModelRequested(_) => {

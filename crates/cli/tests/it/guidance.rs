@@ -35,6 +35,8 @@ fn guidance_and_skills_come_before_the_first_answer() {
     );
     let asked = events.iter().find(|event| event["type"] == "model_requested").unwrap();
     assert_eq!(asked["items"], 2, "the user's words and the workspace's");
+    let mut listed = moor.run(&["runs", "--json"]).json();
+    assert_eq!(listed.remove(0)["input"], "greet", "what the user asked is what listings show");
     let loaded = events.iter().find(|event| event["type"] == "tool_completed").unwrap();
     assert!(loaded["output"]["output"].as_str().unwrap().contains("Say ahoy."), "{loaded}");
     let shown = moor.run(&["show", &ran.run()]).out;
@@ -62,7 +64,8 @@ fn long_output_is_kept_in_the_workspace() {
     let text = done["output"]["output"].as_str().unwrap();
     let line = text.lines().find(|line| line.starts_with("Full output: ")).unwrap();
     let file = line["Full output: ".len()..].split(' ').next().unwrap();
-    let whole: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
-    assert_eq!(fs_err::read_to_string(moor.path("ws").join(file)).unwrap(), whole);
+    let whole = fs_err::read_to_string(moor.path("ws").join(file)).unwrap();
+    let numbers: Vec<u32> = whole.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=20_000).collect::<Vec<_>>());
     assert!(text.len() < 60_000);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mooring_capability::workspace_context;
 use mooring_journal::event::{ContextAdded, SandboxLost, SandboxReady, SandboxRequested};
@@ -14,6 +15,9 @@ use serde_json::Value;
 
 use super::{Driver, elapsed_ms, json};
 use crate::HarnessError;
+
+/// How long the workspace has to say what it says about itself.
+const CONTEXT_DEADLINE: Duration = Duration::from_mins(1);
 
 impl Driver<'_> {
     pub(super) async fn start_sandbox(&mut self) -> Result<(), HarnessError> {
@@ -58,13 +62,23 @@ impl Driver<'_> {
         let mut added = ContextAdded { provenance: "sandbox".into(), ..ContextAdded::default() };
         if let Some(session) = &self.session {
             let skills = self.state.agent.capabilities.iter().any(|name| name == "skills");
-            match workspace_context(session.as_ref(), skills).await {
-                Ok(context) => {
+            let asking = workspace_context(session.as_ref(), skills);
+            match tokio::time::timeout(CONTEXT_DEADLINE, asking).await {
+                Ok(Ok(context)) => {
                     added.items = context.item.iter().map(json).collect();
                     added.sources = context.sources;
                     added.problems = context.problems;
                 }
-                Err(error) => added.problems.push(error.to_string()),
+                Ok(Err(error)) if error.session_lost() => {
+                    let session_id = session.id().to_owned();
+                    self.session = None;
+                    return self
+                        .push(Event::SandboxLost(SandboxLost { session_id, reason: error.to_string() }));
+                }
+                Ok(Err(error)) => added.problems.push(error.to_string()),
+                Err(_) => {
+                    added.problems.push(format!("the workspace did not answer in {CONTEXT_DEADLINE:?}"));
+                }
             }
         }
         self.push(Event::ContextAdded(added))
