@@ -17,7 +17,7 @@ use mooring_journal::event::{ApprovalRequested, CancelRequested, DriverAttached,
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
-use mooring_model::{Item, ToolSpec};
+use mooring_model::ToolSpec;
 use mooring_sandbox::SandboxSession;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,8 @@ pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> 
     if state.status == Status::Completed {
         return Err(HarnessError::Completed { run: run.clone() });
     }
+    // Words that were left for a driver that is gone are not meant for this one.
+    host.journal.signals(run).await?;
     // The tools are those that the run began with: a conversation must not change under the model.
     let specs: Vec<ToolSpec> =
         state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
@@ -269,7 +271,7 @@ pub(crate) fn summary(state: &State) -> Value {
         "model": state.agent.model,
         "turns": state.turns,
         "usage": state.usage,
-        "input": headline(state),
+        "input": state.headline,
         "session": state.started.labels.get("session"),
         "approvals": state.approvals().map(waiting).collect::<Vec<_>>(),
     })
@@ -288,14 +290,6 @@ fn watch_signals(journal: Arc<dyn Journal>, run: RunId, cancel: CancellationToke
             }
         }
     }))
-}
-
-/// The first line of what the user asked, cut to what a listing can show.
-fn headline(state: &State) -> String {
-    // What was asked in this run comes last in its input.
-    let asked = state.started.input.last().and_then(|item| serde_json::from_value::<Item>(item.clone()).ok());
-    let text = asked.map(|item| item.text()).unwrap_or_default();
-    text.lines().next().unwrap_or_default().chars().take(120).collect()
 }
 
 fn changes_summary(event: &Event) -> bool {

@@ -158,6 +158,8 @@ pub struct State {
     pub agent: AgentSpec,
     /// Its bounds.
     pub limits: Limits,
+    /// The first line of what the user asks, cut to what a listing can show.
+    pub headline: String,
     /// The conversation: input, answers, tool outputs, in order.
     pub items: Vec<Item>,
     /// The tool calls of the current turn.
@@ -219,9 +221,13 @@ impl State {
             limits => serde_json::from_value(limits.clone())
                 .map_err(|error| bad(format!("its limits cannot be read: {error}")))?,
         };
+        let items =
+            parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
+        // What is asked now comes last.
+        let asked = items.last().map(Item::text).unwrap_or_default();
         Ok(Self {
-            items: parse_items(&started.input)
-                .map_err(|error| bad(format!("its input cannot be read: {error}")))?,
+            headline: asked.lines().next().unwrap_or_default().chars().take(120).collect(),
+            items,
             sandbox: SandboxState {
                 needed: !started.sandbox.is_null(),
                 // A conversation that goes on works on in the workspace that it has.
@@ -237,7 +243,7 @@ impl State {
             usage: Usage::default(),
             status: Status::Running,
             cancelling: false,
-            read: BTreeSet::new(),
+            read: started.history.iter().flat_map(|history| history.read.iter().cloned()).collect(),
             allowed: BTreeSet::new(),
             last_seq: seq,
             finished: None,

@@ -129,6 +129,9 @@ pub struct History {
     /// How many answers of the model the conversation had before.
     #[serde(default)]
     pub responses: u64,
+    /// Where what the model has read in it came from: `sandbox`, `tool`, `agent`, `runtime`.
+    #[serde(default)]
+    pub read: Vec<String>,
 }
 
 /// Where a child run comes from.

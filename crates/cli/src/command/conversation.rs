@@ -55,7 +55,12 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
     let session_id = state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
     let items = state.items.len() as u64;
     Ok(Some(Before {
-        history: History { run, items, responses: state.first_ordinal() + state.turns },
+        history: History {
+            run,
+            items,
+            responses: state.first_ordinal() + state.turns,
+            read: state.read.iter().cloned().collect(),
+        },
         sandbox: state.sandbox.session.clone().map(|session| (session_id, session)),
         items: state.items,
         started: *state.started,

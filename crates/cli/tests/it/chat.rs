@@ -32,6 +32,8 @@ fn a_conversation_goes_on_where_it_was() {
     );
     let events = second.json();
     assert_eq!(events[0]["history"]["run"], first.run());
+    // What was read before counts on, for rules of the policy.
+    assert_eq!(events[0]["history"]["read"], serde_json::json!(["sandbox"]));
     let input: Vec<&str> = events[0]["input"]
         .as_array()
         .unwrap()

@@ -150,7 +150,12 @@ fn every_event() -> Vec<Record> {
             runtime: "runtime".to_owned(),
             agent: json!({"name": "agent"}),
             input: vec![json!({"type": "message"})],
-            history: Some(History { run: run_id("before"), items: 2, responses: 1 }),
+            history: Some(History {
+                run: run_id("before"),
+                items: 2,
+                responses: 1,
+                read: vec!["sandbox".to_owned()],
+            }),
             manifest: json!({"version": 1}),
             manifest_digest: "digest".to_owned(),
             manifest_base: Some("base".to_owned()),
