@@ -1,9 +1,9 @@
-//! What a user writes to name an MCP server: `[mcp.NAME]` of an agent file.
+//! What a user writes to name an MCP server: `[mcp.NAME]` of the configuration file.
 //!
 //! Secrets are named, not written: a value is a text or `{ from_env = "NAME" }`, which whoever connects looks up.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mooring_capability::Effect;
@@ -57,13 +57,13 @@ pub struct McpConfig {
 pub enum McpTransport {
     /// A program on this host, over its standard input and output.
     Stdio {
-        /// The program: a path, or a name that is looked up in `PATH`.
+        /// The program: a name that is looked up in `PATH`, or an absolute path.
         command: String,
         /// Its arguments.
         args: Vec<String>,
         /// Its environment, besides `PATH`, `HOME` and `LANG`. It gets nothing else of ours.
         env: BTreeMap<String, McpValue>,
-        /// Where it starts. `None`: where this process is.
+        /// Where it starts: an absolute path. `None`: where this process is.
         cwd: Option<PathBuf>,
     },
     /// A URL, over streamable HTTP. Redirects are not followed and no proxy is used.
@@ -104,19 +104,6 @@ pub struct ToolFilter {
 }
 
 impl McpConfig {
-    /// Makes a relative `cwd`, and a relative path of the program, relative to a directory. A server without a `cwd`
-    /// starts in that directory.
-    pub fn relative_to(mut self, directory: &Path) -> Self {
-        if let McpTransport::Stdio { command, cwd, .. } = &mut self.transport {
-            *cwd = Some(cwd.as_ref().map_or_else(|| directory.to_owned(), |cwd| directory.join(cwd)));
-            // A name without a slash is looked up in `PATH`.
-            if command.contains('/') {
-                *command = directory.join(&*command).to_string_lossy().into_owned();
-            }
-        }
-        self
-    }
-
     /// What a call of this tool may do. `claimed` is what the server says of it.
     pub(crate) fn effect_of(&self, tool: &str, claimed: Option<Effect>) -> Effect {
         let set = self.effect.iter().filter(|(pattern, _)| matches(pattern, tool));
@@ -226,6 +213,13 @@ impl TryFrom<Written> for McpConfig {
                             `headers` for a server elsewhere: an MCP server has either");
             }
         };
+        // A relative path would mean another program or place wherever a run is started or resumed.
+        if let McpTransport::Stdio { command, cwd, .. } = &transport
+            && (command.contains('/') && !command.starts_with('/')
+                || cwd.as_ref().is_some_and(|cwd| cwd.is_relative()))
+        {
+            return Err("`command` is the name of a program or an absolute path, and `cwd` an absolute path");
+        }
         if written.timeout_s == 0 || written.connect_timeout_s == 0 {
             return Err("`timeout_s` and `connect_timeout_s` are at least 1");
         }

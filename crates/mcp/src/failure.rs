@@ -113,7 +113,7 @@ impl McpProblem {
     /// The next step.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Name => "Rename its section in the agent file.",
+            Self::Name => "Rename its section in the configuration.",
             Self::NoVariable { .. } => "Set the variable, or take the reference out of the server's section.",
             Self::Url { .. } | Self::Header { .. } => "Correct it in the server's section.",
             Self::NoTlsProvider => {

@@ -5,9 +5,7 @@ use std::time::Duration;
 use mooring_capability::ToolStatus;
 use serde_json::json;
 
-use crate::support::{
-    call, connect_one, done, everything, failed, fake, kill, mark, processes_with, text_of,
-};
+use crate::support::{call, connect_one, done, everything, failed, fake, gone, kill, mark, text_of};
 
 #[tokio::test]
 async fn a_call_whose_server_dies_is_in_doubt_and_the_server_is_restarted() {
@@ -41,7 +39,7 @@ async fn the_reference_server_is_killed_in_mid_call_and_restarted() {
     assert!(text.contains("may have taken effect"), "{text}");
     assert_eq!(done(&servers, "s__echo", json!({"message": "again"})).await, "Echo: again");
     servers.close().await;
-    assert_eq!(processes_with(&mark), Vec::<std::path::PathBuf>::new());
+    gone(&mark).await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use mooring_mcp::McpServers;
 use serde_json::json;
 
 use crate::support::{
-    FAKE, config, connect_one, context, done, eventually, everything, failed, fake, mark, processes_with,
-    refused, tool,
+    FAKE, config, connect_one, context, done, everything, failed, fake, gone, mark, processes_with, refused,
+    tool,
 };
 
 /// A server that started a process of its own.
@@ -22,7 +22,7 @@ async fn a_drop_ends_the_server_and_its_children() {
     let (servers, mark) = with_child("drop").await;
     let tool = tool(&servers, "s__meta");
     drop(servers);
-    eventually("they are gone", || processes_with(&mark).is_empty()).await;
+    gone(&mark).await;
     // A tool that outlives its servers brings none back.
     let input = mooring_capability::ToolInput::Json(json!({}));
     let result = tool.call(&context(), &input, &serde_json::Value::Null).await;
@@ -34,7 +34,7 @@ async fn a_drop_ends_the_server_and_its_children() {
 async fn a_close_ends_the_server_and_its_children() {
     let (servers, mark) = with_child("close").await;
     servers.close().await;
-    assert_eq!(processes_with(&mark), Vec::<std::path::PathBuf>::new());
+    gone(&mark).await;
 }
 
 #[test]
@@ -62,7 +62,7 @@ async fn a_server_that_ignores_its_end_is_killed() {
         connect_one(config(&format!("command = 'sh'\nargs = ['-c', \"{script}\"]\n{section}"))).await;
     assert!(!processes_with(&mark).is_empty());
     servers.close().await;
-    assert_eq!(processes_with(&mark), Vec::<std::path::PathBuf>::new());
+    gone(&mark).await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_server_that_reads_no_more_holds_nothing_up() {
         assert!(text.contains("no answer within 1 s"), "{text}");
     }
     servers.close().await;
-    assert_eq!(processes_with(&mark), Vec::<std::path::PathBuf>::new());
+    gone(&mark).await;
 }
 
 #[tokio::test]
@@ -84,14 +84,14 @@ async fn a_server_that_was_given_up_is_gone() {
     let script =
         format!("command = 'sh'\nargs = ['-c', 'sleep 600 & sleep 600']\nconnect_timeout_s = 1\n{section}");
     refused(config(&script)).await;
-    eventually("they are gone", || processes_with(&mark).is_empty()).await;
+    gone(&mark).await;
 }
 
 #[tokio::test]
 async fn a_server_that_died_takes_its_children_along() {
     let (servers, mark) = with_child("died").await;
     failed(&servers, "s__die", json!({})).await;
-    eventually("they are gone", || processes_with(&mark).is_empty()).await;
+    gone(&mark).await;
 }
 
 #[tokio::test]
@@ -107,5 +107,5 @@ async fn a_drop_in_mid_call_ends_the_call() {
     drop(servers);
     let text = call.await.unwrap().output.text();
     assert!(text.contains("lost during the call"), "{text}");
-    eventually("it is gone", || processes_with(&mark).is_empty()).await;
+    gone(&mark).await;
 }

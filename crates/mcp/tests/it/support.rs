@@ -27,7 +27,7 @@ pub(crate) fn everything_script() -> String {
     counterpart("node_modules/@modelcontextprotocol/server-everything/dist/index.js")
 }
 
-/// The section of an agent file, read.
+/// A section of the configuration file, read.
 pub(crate) fn config(toml: &str) -> McpConfig {
     // Starting takes long where many tests run at once.
     let slow = if toml.contains("connect_timeout_s") { "" } else { "connect_timeout_s = 120\n" };
@@ -146,11 +146,11 @@ pub(crate) fn processes_with(mark: &str) -> Vec<PathBuf> {
     marked.collect()
 }
 
-/// Waits until something is so; a test that waits in vain fails.
-pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits until no marked process is left: one that was killed takes a moment to go.
+pub(crate) async fn gone(mark: &str) {
     let until = Instant::now() + Duration::from_mins(1);
-    while !is_so() {
-        assert!(Instant::now() < until, "never: {what}");
+    while !processes_with(mark).is_empty() {
+        assert!(Instant::now() < until, "still there: {:?}", processes_with(mark));
         sleep(Duration::from_millis(20)).await;
     }
 }
