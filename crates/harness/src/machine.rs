@@ -168,6 +168,8 @@ pub struct State {
     pub turns: u64,
     /// Tokens used.
     pub usage: Usage,
+    /// Tool calls made.
+    pub tool_calls: u64,
     /// The sandbox.
     pub sandbox: SandboxState,
     /// Where the run stands.
@@ -192,6 +194,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq)]
 struct Answer {
     text: String,
+    usage: Usage,
     stop_reason: StopReason,
     /// Whether it called tools: then it is not the last.
     called: bool,
@@ -241,6 +244,7 @@ impl State {
             calls: Vec::new(),
             turns: 0,
             usage: Usage::default(),
+            tool_calls: 0,
             status: Status::Running,
             cancelling: false,
             read: started.history.iter().flat_map(|history| history.read.iter().cloned()).collect(),
@@ -314,6 +318,7 @@ impl State {
                     return Err(misplaced(seq, event, "no new call of that id"));
                 };
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
+                self.tool_calls += 1;
             }
             Event::ToolCompleted(completed) => {
                 let output: Item = serde_json::from_value(completed.output.clone())
@@ -383,6 +388,15 @@ impl State {
         if open && self.open_calls().all(|call| matches!(call.approval, Approval::Asked(_))) {
             return self.finish(Status::Waiting, None, None);
         }
+        if let Some(most) = self.limits.max_tool_calls {
+            let new = self.open_calls().filter(|call| call.status == CallStatus::New).count() as u64;
+            if new > 0 && self.tool_calls + new > most {
+                return self.exhausted(&format!(
+                    "the run made {} tool calls of at most {most}, and {new} more are asked for. Raise max_tool_calls",
+                    self.tool_calls
+                ));
+            }
+        }
         if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
             return Next::Sandbox;
         }
@@ -435,10 +449,34 @@ impl State {
             );
             return self.finish(Status::Failed, None, Some(error("max_turns", message)));
         }
+        if let Some(most) = self.limits.max_tokens
+            && self.tokens_left() == Some(0)
+        {
+            return self.exhausted(&format!(
+                "the run used {} tokens of at most {most}, and the next answer would take it over. Raise max_tokens",
+                self.usage.total()
+            ));
+        }
         if self.sandbox.needed && !self.sandbox.running {
             return Next::Sandbox;
         }
         Next::Model
+    }
+
+    /// How many tokens the model may produce next; `None` without a limit. What it will read is reserved: at least
+    /// the conversation of the last call, which has only grown since.
+    pub fn tokens_left(&self) -> Option<u64> {
+        let most = self.limits.max_tokens?;
+        let read = self.last_answer.as_ref().map_or(0, |answer| answer.usage.total());
+        Some(most.saturating_sub(self.usage.total() + read))
+    }
+
+    /// The run ends with what it has.
+    fn exhausted(&self, message: &str) -> Next {
+        let output =
+            self.last_answer.as_ref().map(|answer| answer.text.clone()).filter(|text| !text.is_empty());
+        let error = error("budget_exhausted", format!("{message} in the agent's [limits] for the next run"));
+        self.finish(Status::Failed, output, Some(error))
     }
 
     fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
@@ -519,7 +557,7 @@ impl State {
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
         let text = texts.collect::<Vec<_>>().join("\n\n");
-        self.last_answer = Some(Answer { text, stop_reason, called: !self.calls.is_empty() });
+        self.last_answer = Some(Answer { text, usage, stop_reason, called: !self.calls.is_empty() });
         self.items.extend(items);
     }
 }

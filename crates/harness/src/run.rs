@@ -69,6 +69,13 @@ impl Default for AgentSpec {
 pub struct Limits {
     /// The most turns: answers of the model.
     pub max_turns: u64,
+    /// The most tokens of the whole run, read and produced. A call of the model is not made when it would at least
+    /// reach this, and may produce at most what is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// The most tool calls of the whole run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tool_calls: Option<u64>,
     /// The most tools that run at the same time.
     pub max_parallel_tools: usize,
     /// How many seconds one tool call may take. A command that runs longer goes on in the sandbox; this bounds a
@@ -78,7 +85,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_turns: 50, max_parallel_tools: 8, tool_timeout_s: 600 }
+        Self {
+            max_turns: 50,
+            max_tokens: None,
+            max_tool_calls: None,
+            max_parallel_tools: 8,
+            tool_timeout_s: 600,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use mooring_journal::event::{ModelCompleted, ModelFailed, ModelRequested};
 use mooring_journal::{Durability, Event};
-use mooring_model::{ModelError, ModelEvent, ModelRequest, ModelResponse};
+use mooring_model::{ModelError, ModelEvent, ModelRequest, ModelResponse, Settings};
 
 use super::{Driver, elapsed_ms, json};
 use crate::{HarnessError, Live};
@@ -19,11 +19,16 @@ impl Driver<'_> {
     pub(super) async fn ask_model(&mut self) -> Result<(), HarnessError> {
         let turn = self.state.turns + 1;
         let ordinal = self.state.first_ordinal() + self.state.turns;
+        let mut settings = self.state.agent.settings.clone();
+        if let Some(left) = self.state.tokens_left() {
+            settings.max_output_tokens =
+                Some(settings.max_output_tokens.map_or(left, |asked| asked.min(left)));
+        }
         self.push(Event::ModelRequested(ModelRequested {
             turn,
             ordinal,
             model: self.state.agent.model.clone(),
-            settings: json(&self.state.agent.settings),
+            settings: json(&settings),
             items: self.state.items.len() as u64,
         }))?;
         // Asking again after a crash costs tokens, not truth: the process must outlive it, the disk need not.
@@ -32,7 +37,7 @@ impl Driver<'_> {
         let began = self.now();
         let mut first_output = None;
         let mut attempts = 1;
-        let answer = self.stream_answer(ordinal, &mut first_output, &mut attempts).await;
+        let answer = self.stream_answer(ordinal, &settings, &mut first_output, &mut attempts).await;
         let duration_ms = elapsed_ms(began, self.now());
         match answer {
             Answer::Cancelled => Ok(()),
@@ -65,6 +70,7 @@ impl Driver<'_> {
     async fn stream_answer(
         &self,
         ordinal: u64,
+        settings: &Settings,
         first_output: &mut Option<i64>,
         attempts: &mut u32,
     ) -> Answer {
@@ -72,7 +78,7 @@ impl Driver<'_> {
             instructions: &self.state.started.instructions,
             items: &self.state.items,
             tools: &self.specs,
-            settings: &self.state.agent.settings,
+            settings,
             ordinal,
         };
         let observer = &self.host.observer;

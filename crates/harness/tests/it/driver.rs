@@ -176,6 +176,50 @@ async fn a_tool_that_never_answers_is_given_up() {
     assert!(completions[1].output["output"].as_str().unwrap().contains("did not answer within 600 s"));
 }
 
+#[tokio::test]
+async fn a_run_ends_before_it_goes_over_its_tokens() {
+    let journal = Arc::new(MemoryJournal::new());
+    let world = Arc::new(World::default());
+    // Each answer takes 15 tokens, and the next call reads at least as many again.
+    let turns =
+        (0..30).map(|turn| vec![Item::assistant("so far"), call("look", &format!("c{turn}"))]).collect();
+    let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
+    let mut new = new_run("r1");
+    new.limits = Limits { max_tokens: Some(70), ..Limits::default() };
+    let finished = start(&host, new).await.unwrap();
+    assert_eq!((finished.status, finished.turns, finished.usage.total()), (Status::Failed, 4, 60));
+    assert_eq!(finished.output.as_deref(), Some("so far"), "what it has is not lost");
+    assert_eq!(finished.error.unwrap().code, "budget_exhausted");
+    // What each call may produce is what is left after what it reads.
+    let asked: Vec<serde_json::Value> = events(journal.as_ref(), "r1")
+        .await
+        .into_iter()
+        .filter_map(|record| match record.event {
+            Event::ModelRequested(request) => Some(request.settings["max_output_tokens"].clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [json!(70), json!(40), json!(25), json!(10)]);
+}
+
+#[tokio::test]
+async fn a_run_ends_before_it_makes_too_many_calls() {
+    let journal = Arc::new(MemoryJournal::new());
+    let world = Arc::new(World::default());
+    let turns =
+        vec![vec![call("pay", "a")], vec![call("pay", "b"), call("pay", "c")], vec![Item::assistant("done")]];
+    let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
+    let mut new = new_run("r1");
+    new.limits = Limits { max_tool_calls: Some(2), ..Limits::default() };
+    let finished = start(&host, new).await.unwrap();
+    assert_eq!(finished.error.unwrap().code, "budget_exhausted");
+    assert_eq!(
+        (world.done("a"), world.done("b"), world.done("c")),
+        (1, 0, 0),
+        "all of a turn, or none of it"
+    );
+}
+
 /// A model that fails the first time it is asked.
 #[derive(Debug)]
 struct FailsOnce(std::sync::atomic::AtomicBool, Arc<dyn ModelClient>);
