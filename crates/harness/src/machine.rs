@@ -4,6 +4,8 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
+mod due;
+
 use std::collections::BTreeSet;
 
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
@@ -370,64 +372,6 @@ impl State {
         self.started.history.as_ref().map_or(0, |history| history.responses)
     }
 
-    /// What is due now.
-    pub fn next(&self) -> Next {
-        if self.status != Status::Running {
-            return Next::Done;
-        }
-        let open = self.open_calls().next().is_some();
-        if self.cancelling {
-            return if open { Next::Abandon } else { self.finish(Status::Cancelled, None, None) };
-        }
-        if let Some(reason) = &self.sandbox.failure {
-            return self.finish(Status::Failed, None, Some(error("sandbox", reason.clone())));
-        }
-        if let Some(failure) = &self.model_failure {
-            return self.finish(Status::Failed, None, Some(failure.clone()));
-        }
-        if open && self.open_calls().all(|call| matches!(call.approval, Approval::Asked(_))) {
-            return self.finish(Status::Waiting, None, None);
-        }
-        if let Some(most) = self.limits.max_tool_calls {
-            let new = self.open_calls().filter(|call| call.status == CallStatus::New).count() as u64;
-            if new > 0 && self.tool_calls + new > most {
-                return self.exhausted(&format!(
-                    "the run made {} tool calls of at most {most}, and {new} more are asked for. Raise max_tool_calls",
-                    self.tool_calls
-                ));
-            }
-        }
-        if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
-            return Next::Sandbox;
-        }
-        if self.context_due {
-            return Next::Context;
-        }
-        if open {
-            return Next::Tools;
-        }
-        match &self.last_answer {
-            Some(answer) if !answer.called => match &answer.stop_reason {
-                // The provider paused a long turn; it goes on when asked again.
-                StopReason::Other(word) if word == "pause_turn" => self.next_turn(),
-                StopReason::MaxOutputTokens => {
-                    let message = "the model reached its limit of output tokens before it was done. \
-                                   Raise max_output_tokens in the agent's [settings]";
-                    let error = error("max_output_tokens", message.into());
-                    self.finish(Status::Failed, Some(answer.text.clone()), Some(error))
-                }
-                StopReason::Refusal => {
-                    let error = error("refusal", "the model declined to answer".into());
-                    self.finish(Status::Failed, Some(answer.text.clone()), Some(error))
-                }
-                StopReason::Stop | StopReason::Other(_) => {
-                    self.finish(Status::Completed, Some(answer.text.clone()), None)
-                }
-            },
-            _ => self.next_turn(),
-        }
-    }
-
     /// The questions that wait for a person.
     pub fn approvals(&self) -> impl Iterator<Item = (&Call, &ApprovalRequested)> {
         self.open_calls().filter_map(|call| match &call.approval {
@@ -439,54 +383,6 @@ impl State {
     /// The calls of the current turn that are not over.
     pub fn open_calls(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| !matches!(call.status, CallStatus::Done(_)))
-    }
-
-    fn next_turn(&self) -> Next {
-        if self.turns >= self.limits.max_turns {
-            let message = format!(
-                "the run took {} turns, its limit, without an answer. Raise max_turns in the agent's [limits]",
-                self.turns
-            );
-            return self.finish(Status::Failed, None, Some(error("max_turns", message)));
-        }
-        if let Some(most) = self.limits.max_tokens
-            && self.tokens_left() == Some(0)
-        {
-            return self.exhausted(&format!(
-                "the run used {} tokens of at most {most}, and the next answer would take it over. Raise max_tokens",
-                self.usage.total()
-            ));
-        }
-        if self.sandbox.needed && !self.sandbox.running {
-            return Next::Sandbox;
-        }
-        Next::Model
-    }
-
-    /// How many tokens the model may produce next; `None` without a limit. What it will read is reserved: at least
-    /// the conversation of the last call, which has only grown since.
-    pub fn tokens_left(&self) -> Option<u64> {
-        let most = self.limits.max_tokens?;
-        let read = self.last_answer.as_ref().map_or(0, |answer| answer.usage.total());
-        Some(most.saturating_sub(self.usage.total() + read))
-    }
-
-    /// The run ends with what it has.
-    fn exhausted(&self, message: &str) -> Next {
-        let output =
-            self.last_answer.as_ref().map(|answer| answer.text.clone()).filter(|text| !text.is_empty());
-        let error = error("budget_exhausted", format!("{message} in the agent's [limits] for the next run"));
-        self.finish(Status::Failed, output, Some(error))
-    }
-
-    fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
-        Next::Finish(Box::new(RunFinished {
-            status: status.as_str().into(),
-            output,
-            error,
-            usage: serde_json::to_value(self.usage).unwrap_or_default(),
-            turns: self.turns,
-        }))
     }
 
     /// A new driver has nothing of what its predecessor had running.
@@ -580,10 +476,6 @@ fn as_call(item: &Item) -> Option<Call> {
         status: CallStatus::New,
         approval: Approval::NotNeeded,
     })
-}
-
-fn error(code: &str, message: String) -> RunError {
-    RunError { code: code.into(), message }
 }
 
 fn misplaced(seq: u64, event: &Event, reason: &str) -> FoldError {
