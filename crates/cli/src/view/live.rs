@@ -100,9 +100,12 @@ impl Observer for Terminal {
             let now = match &record.event {
                 Event::SandboxRequested(_) => Some("starting the sandbox".to_owned()),
                 Event::ModelRequested(request) => Some(format!("turn {} · asking the model", request.turn)),
-                Event::ToolRequested(request) => {
-                    Some(format!("turn {} · {} {}", request.turn, request.tool, describe(request)))
-                }
+                Event::ToolRequested(request) => Some(format!(
+                    "turn {} · {} {}",
+                    request.turn,
+                    request.tool,
+                    describe(&request.tool, &request.arguments, &request.prepared)
+                )),
                 Event::SandboxReady(_)
                 | Event::ModelCompleted(_)
                 | Event::ModelFailed(_)

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use anstyle::{AnsiColor, Style};
-use mooring_journal::event::{
-    ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted, ToolRequested,
-};
+use mooring_journal::event::{ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted};
 use mooring_journal::{Event, Record};
 use mooring_model::{FunctionOutput, Item, Usage};
 use serde_json::Value;
@@ -31,6 +29,8 @@ pub(crate) struct Story {
     full: bool,
     /// What the calls that are not over were asked to do.
     calls: HashMap<String, String>,
+    /// What the model wrote as the input of its last calls.
+    inputs: HashMap<String, String>,
     workspace: Option<String>,
     began_ms: i64,
 }
@@ -62,16 +62,23 @@ impl Story {
                     |problem: &String| format!("{DIM}left out: {}{DIM:#}\n", one_line(problem, 150));
                 read + &context.problems.iter().map(problem).collect::<String>()
             }
-            Event::ModelCompleted(answer) => Self::answer(answer),
+            Event::ModelCompleted(answer) => {
+                self.inputs = answer.items.iter().filter_map(input).collect();
+                Self::answer(answer)
+            }
             Event::ModelFailed(failed) => {
                 format!("\nturn {}  {BAD}model failed{BAD:#}  {}\n", failed.turn, tidy(&failed.message))
             }
-            Event::ApprovalRequested(asked) => format!(
-                "  {BOLD}approval {}{BOLD:#} {} {DIM}· {}{DIM:#}\n",
-                safe(&asked.approval_id),
-                safe(&asked.tool),
-                one_line(&asked.reason, 100)
-            ),
+            Event::ApprovalRequested(asked) => {
+                let input = self.inputs.get(&asked.call_id).map_or("", String::as_str);
+                format!(
+                    "  {BOLD}approval {}{BOLD:#} {TOOL}{}{TOOL:#} {}  {DIM}· {}{DIM:#}\n",
+                    safe(&asked.approval_id),
+                    safe(&asked.tool),
+                    describe(&asked.tool, input, &Value::Null),
+                    one_line(&asked.reason, 100)
+                )
+            }
             Event::ApprovalAnswered(answer) => {
                 let style = if answer.decision == "allow" { GOOD } else { BAD };
                 let reason = answer.reason.as_ref().map(|reason| format!(": {}", one_line(reason, 100)));
@@ -80,7 +87,8 @@ impl Story {
                 format!("  approval {id} {style}{decision}{style:#} by {by}{}\n", reason.unwrap_or_default())
             }
             Event::ToolRequested(requested) => {
-                self.calls.insert(requested.call_id.clone(), describe(requested));
+                let told = describe(&requested.tool, &requested.arguments, &requested.prepared);
+                self.calls.insert(requested.call_id.clone(), told);
                 String::new()
             }
             Event::ToolCompleted(completed) => self.tool(completed),
@@ -227,9 +235,9 @@ impl Story {
 }
 
 /// What a call is asked to do, in a line.
-pub(crate) fn describe(requested: &ToolRequested) -> String {
-    let arguments: Value = serde_json::from_str(&requested.arguments).unwrap_or_default();
-    let text = match requested.tool.as_str() {
+pub(crate) fn describe(tool: &str, input: &str, prepared: &Value) -> String {
+    let arguments: Value = serde_json::from_str(input).unwrap_or_default();
+    let text = match tool {
         "exec_command" => arguments["cmd"].as_str().unwrap_or_default().to_owned(),
         "write_stdin" => format!(
             "{} {}",
@@ -238,13 +246,19 @@ pub(crate) fn describe(requested: &ToolRequested) -> String {
         ),
         "view_image" => arguments["path"].as_str().unwrap_or_default().to_owned(),
         "apply_patch" => {
-            let files = requested.prepared["files"].as_array().cloned().unwrap_or_default();
+            let files = prepared["files"].as_array().cloned().unwrap_or_default();
             let names: Vec<&str> = files.iter().filter_map(|file| file["path"].as_str()).collect();
             names.join(" ")
         }
-        _ => requested.arguments.clone(),
+        _ => input.to_owned(),
     };
     one_line(&text, 100)
+}
+
+/// A call's id and what the model wrote as its input.
+fn input(item: &Value) -> Option<(String, String)> {
+    let input = item["arguments"].as_str().or(item["input"].as_str())?;
+    Some((item["call_id"].as_str()?.to_owned(), input.to_owned()))
 }
 
 /// How a call ended, and whether that is well.

@@ -41,7 +41,11 @@ fn a_run_goes_on_once_its_calls_are_approved() {
     let run = waiting(&moor);
     assert_eq!(moor.run(&["runs", "--json"]).json()[0]["status"], "waiting");
     let shown = moor.run(&["show", &run]).out;
-    assert!(shown.contains("it writes the log") && shown.contains("moor approve ID"), "{shown}");
+    assert!(
+        shown.contains("exec_command echo one >> log  · it writes the log")
+            && shown.contains("moor approve ID"),
+        "{shown}"
+    );
 
     let first = pending(&moor);
     assert_eq!(first.len(), 1);
