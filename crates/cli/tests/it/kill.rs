@@ -203,3 +203,14 @@ pub(crate) fn processes_with(marker: &str) -> usize {
     let wanted = format!("sleep\0{marker}\0");
     command_lines.filter(|line| line == wanted.as_bytes()).count()
 }
+
+#[test]
+fn no_refund_is_paid_twice() {
+    let output = std::process::Command::new(repository().join("examples/refunds/run.sh"))
+        .arg(env!("CARGO_BIN_EXE_moor"))
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.contains("\n0 paid twice, 0 recorded otherwise"), "{told}");
+}
