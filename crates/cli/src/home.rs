@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mooring_journal::SqliteJournal;
 use mooring_mcp::McpConfig;
-use mooring_model::RateLimits;
+use mooring_model::{Prices, RateLimits};
 use serde::Deserialize;
 
 use crate::command_error::CommandError;
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     /// MCP servers: `[mcp.NAME]`. An agent names those that it uses; only the user says what they are, since they run
     /// on this machine and get what is named here.
     pub(crate) mcp: BTreeMap<String, McpConfig>,
+    /// What models cost: `[prices."PATTERN"]`. None are shipped: they change, and a wrong one is worse than none.
+    pub(crate) prices: Prices,
     /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
 }

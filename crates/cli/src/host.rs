@@ -8,7 +8,7 @@ use mooring_capability::{Capability, Tool};
 use mooring_harness::{AgentSpec, Host, Observer};
 use mooring_journal::Journal;
 use mooring_mcp::McpServers;
-use mooring_model::{Limited, Limiter, ModelClient, ModelOptions, ModelSpec, Route, Secret};
+use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Secret};
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::agent_file::SandboxTable;
 use crate::args::IsolationArg;
 use crate::command_error::CommandError;
-use crate::home::{Config, Home, variable};
+use crate::home::{Config, Home, ProviderConfig, variable};
 
 /// The version that events record.
 pub(crate) fn version() -> String {
@@ -55,11 +55,16 @@ pub(crate) fn host(
 /// The client for an agent's model, and for those that stand in for it, with keys from the environment or the
 /// configuration file.
 pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelClient>, CommandError> {
-    let first = one_model(&agent.model, agent.base_url.as_deref(), config)?;
+    // Models of one provider share its limits.
+    let limiter = |(name, provider): (&String, &ProviderConfig)| {
+        Some((name.clone(), Arc::new(Limiter::new(provider.limits.clone()?))))
+    };
+    let limiters: BTreeMap<String, Arc<Limiter>> = config.providers.iter().filter_map(limiter).collect();
+    let first = one_model(&agent.model, agent.base_url.as_deref(), config, &limiters)?;
     if agent.fallbacks.is_empty() {
         return Ok(first);
     }
-    let others = agent.fallbacks.iter().map(|model| one_model(model, None, config));
+    let others = agent.fallbacks.iter().map(|model| one_model(model, None, config, &limiters));
     let chain = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
     Ok(Arc::new(Route::new(chain)?))
 }
@@ -68,6 +73,7 @@ fn one_model(
     model: &str,
     base_url: Option<&str>,
     config: &Config,
+    limiters: &BTreeMap<String, Arc<Limiter>>,
 ) -> Result<Arc<dyn ModelClient>, CommandError> {
     let spec = ModelSpec::parse(model)?;
     let provider = spec.provider();
@@ -95,13 +101,10 @@ fn one_model(
         jitter_seed: uuid::Uuid::now_v7().as_u64_pair().1,
         proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")).map(Secret::new),
         no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
+        limiter: limiters.get(provider.name).cloned(),
         ..ModelOptions::default()
     };
-    let client = mooring_model::connect(&spec, &options)?;
-    Ok(match configured.and_then(|provider| provider.limits.clone()) {
-        Some(limits) => Arc::new(Limited::new(client, Arc::new(Limiter::new(limits)))),
-        None => client,
-    })
+    Ok(mooring_model::connect(&spec, &options)?)
 }
 
 /// The MCP servers that an agent names, connected. One that cannot be reached is told and left out: what the others

@@ -26,7 +26,8 @@ pub(crate) async fn resume(args: &ResumeArgs) -> Result<ExitCode, CommandError> 
     let model = host::model(&agent, &config)?;
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let servers = host::mcp(&agent.mcp, &config).await?;
-    let mut host = rebuild(&home, journal, &started, &agent, model, observer(args.json), cancel)?;
+    let mut host =
+        rebuild(&home, journal, &started, &agent, model, observer(args.json, config.prices), cancel)?;
     host.tools.extend(servers.tools());
     let result = report(&run, args.json, mooring_harness::resume(&host, &run).await);
     servers.close().await;

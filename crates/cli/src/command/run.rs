@@ -9,7 +9,7 @@ use mooring_capability::system_instructions;
 use mooring_harness::{AgentSpec, Finished, HarnessError, NewRun, Observer};
 use mooring_journal::RunId;
 use mooring_manifest::Manifest;
-use mooring_model::Item;
+use mooring_model::{Item, Prices};
 use serde_json::json;
 
 use crate::agent_file::{AgentFile, Models, absolute_script, read_manifest};
@@ -74,7 +74,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     };
     let (manifest, manifest_base) = manifest.unwrap_or_else(|| (Manifest::default(), here.clone()));
 
-    let agent = AgentSpec {
+    let mut agent = AgentSpec {
         name: file.name.clone(),
         model,
         fallbacks: models.collect(),
@@ -115,8 +115,11 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     };
     let instructions =
         system_instructions(agent.instructions.as_deref(), &capabilities, &manifest.describe(3), &root);
+    let id = uuid::Uuid::now_v7().to_string();
+    // One key for a whole conversation: its beginning stays the same.
+    agent.settings.cache_key.get_or_insert_with(|| id.clone());
     let mut new = NewRun {
-        id: RunId(uuid::Uuid::now_v7().to_string()),
+        id: RunId(id),
         session_id,
         instructions,
         agent,
@@ -143,7 +146,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         Some(journal) => journal,
         None => Arc::new(home.journal()?),
     };
-    let observer = observer(args.json);
+    let observer = observer(args.json, config.prices);
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let own = capabilities.into_iter().flat_map(|capability| capability.tools);
     let tools = own.chain(servers.tools()).collect();
@@ -156,8 +159,8 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
 }
 
 /// Who watches: people on a terminal, or a program.
-pub(crate) fn observer(json: bool) -> Arc<dyn Observer> {
-    if json || !crate::view::people() { Arc::new(JsonLines) } else { Terminal::start() }
+pub(crate) fn observer(json: bool, prices: Prices) -> Arc<dyn Observer> {
+    if json || !crate::view::people() { Arc::new(JsonLines) } else { Terminal::start(prices) }
 }
 
 /// The exit code of a driven run, and for programs a last line whatever happens.

@@ -14,9 +14,10 @@ use crate::view::story::Story;
 const PAGE: usize = 1000;
 
 pub(crate) async fn show(args: &ShowArgs) -> Result<ExitCode, CommandError> {
-    let journal = Home::find()?.journal()?;
+    let home = Home::find()?;
+    let journal = home.journal()?;
     let run = RunId(args.run.clone());
-    let mut story = Story::new(args.full);
+    let mut story = Story::new(args.full, home.config()?.prices);
     let mut result = Ok(());
     each(&journal, &run, 0, |record| {
         let text = story.tell(record);

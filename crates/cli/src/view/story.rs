@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anstyle::{AnsiColor, Style};
 use mooring_journal::event::{ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted};
 use mooring_journal::{Event, Record};
-use mooring_model::{FunctionOutput, Item, Usage};
+use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
 use serde_json::Value;
 
 use crate::view::text::{count, duration, number, one_line, safe, time};
@@ -33,12 +33,17 @@ pub(crate) struct Story {
     inputs: HashMap<String, String>,
     workspace: Option<String>,
     began_ms: i64,
+    prices: Prices,
+    /// The agent's model, and whether others may stand in for it.
+    model: (String, bool),
+    /// What the answers cost so far; `None` once one has no price.
+    cost: Option<Cost>,
 }
 
 impl Story {
     /// A story with outputs folded, or in full.
-    pub(crate) fn new(full: bool) -> Self {
-        Self { full, ..Self::default() }
+    pub(crate) fn new(full: bool, prices: Prices) -> Self {
+        Self { full, prices, cost: Some(Cost::default()), ..Self::default() }
     }
 
     /// What an event adds to the story: whole lines, or nothing.
@@ -46,6 +51,8 @@ impl Story {
         match &record.event {
             Event::RunStarted(started) => {
                 self.began_ms = record.at_ms;
+                let model = started.agent["model"].as_str().unwrap_or_default().to_owned();
+                self.model = (model, started.agent["fallbacks"].is_array());
                 Self::started(record, started)
             }
             Event::DriverAttached(driver) if driver.resumed => {
@@ -64,6 +71,7 @@ impl Story {
             }
             Event::ModelCompleted(answer) => {
                 self.inputs = answer.items.iter().filter_map(input).collect();
+                self.price(answer);
                 Self::answer(answer)
             }
             Event::ModelFailed(failed) => {
@@ -159,6 +167,14 @@ impl Story {
         format!("{head}{DIM:#}\n{body}")
     }
 
+    fn price(&mut self, answer: &ModelCompleted) {
+        // Of a chain, the answer names who gave it; alone, the provider may call the model otherwise than we do.
+        let model = if self.model.1 { &answer.model } else { &self.model.0 };
+        let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
+        let cost = self.prices.cost(model, &usage);
+        self.cost = self.cost.and_then(|sum| Some([sum, cost?].into_iter().sum()));
+    }
+
     fn tool(&mut self, completed: &ToolCompleted) -> String {
         let described = self.calls.remove(&completed.call_id).unwrap_or_default();
         let output: Option<Item> = serde_json::from_value(completed.output.clone()).ok();
@@ -196,6 +212,9 @@ impl Story {
         );
         if usage.total() > 0 {
             text += &format!(" · {} tokens", number(usage.total()));
+            if let Some(cost) = self.cost {
+                text += &format!(" · {cost}");
+            }
         }
         text += &format!("{DIM:#}\n");
         if let Some(error) = &finished.error {

@@ -64,6 +64,11 @@ async fn a_served_model_works_in_the_sandbox() {
     assert_eq!((answer["role"].as_str(), answer["tool_call_id"].as_str()), (Some("tool"), Some("call_1")));
     let output = answer["content"].as_str().unwrap();
     assert!(output.contains("from-42"), "{output}");
+    // With a price it says what the run cost: 40 tokens read and 10 produced. Without one it says nothing.
+    assert!(!moor.run(&["show", &ran.run()]).out.contains("tokens · $"));
+    moor.write("home/config.toml", "[prices.\"chat/*\"]\ninput = 1\noutput = 2.5\n");
+    let shown = moor.run(&["show", &ran.run()]).out;
+    assert!(shown.contains("50 tokens · $0.000065"), "{shown}");
     // The key is nowhere: not in the sandbox, not in the journal, not in what people see.
     assert!(!output.contains("sk-secret-value"));
     for told in [ran.out.clone(), moor.run(&["show", "--full", &ran.run()]).out] {
