@@ -100,3 +100,59 @@ fn events_can_be_followed_to_the_end() {
     assert_eq!(followed.json()[1..], shown);
     child.wait().unwrap();
 }
+
+/// The processes that a process started, and theirs.
+fn descendants(of: u32) -> Vec<u32> {
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let mut found = vec![of];
+    let all: Vec<u32> = fs_err::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    loop {
+        let more: Vec<u32> = all
+            .iter()
+            .copied()
+            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|parent| found.contains(&parent)))
+            .collect();
+        if more.is_empty() {
+            return found.split_off(1);
+        }
+        found.extend(more);
+    }
+}
+
+#[test]
+fn the_second_interrupt_does_not_wait_for_anything() {
+    let moor = Moor::new();
+    let marker = format!("74{}", std::process::id());
+    let (mut child, out) = sleeping(&moor, &marker);
+    // A sandbox that answers nothing: a clean end would have to wait for it.
+    let sandbox = descendants(child.id());
+    let all = |name: &str| {
+        for pid in &sandbox {
+            Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
+        }
+    };
+    all("STOP");
+    signal(&child, "INT");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(child.try_wait().unwrap(), None, "the first interrupt waits for a clean end");
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    all("CONT");
+    let last = last_event(out);
+    assert_ne!(last["type"], "run_finished", "it stopped at once, without an end");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while processes_with(&marker) > 0 {
+        assert!(Instant::now() < deadline, "what the run had started goes on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Nothing is lost: it is an interrupted run like any other.
+    assert_eq!(moor.run(&["runs", "--json"]).json()[0]["status"], "interrupted");
+    let resumed = moor.run(&["resume", last["run"].as_str().unwrap()]);
+    assert_eq!((resumed.code, resumed.last()["output"].as_str()), (Some(0), Some("woke up")));
+}
