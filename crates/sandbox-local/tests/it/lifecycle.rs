@@ -276,19 +276,23 @@ async fn helper_refused() {
 async fn a_busy_start_keeps_the_callers_terminal_signals_away() {
     // The supervisor is in a session of its own: a Ctrl-C at the harness's terminal does not reach it.
     let sandbox = Sandbox::new().await;
-    let own = rustix::process::getsid(None).unwrap().as_raw_nonzero().to_string();
-    let monitors = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let path = entry.unwrap().path();
-        let command = std::fs::read(path.join("cmdline")).ok()?;
-        command
-            .starts_with(b"moor-supervisor")
-            .then(|| std::fs::read_to_string(path.join("stat")).unwrap_or_default())
-    });
-    for stat in monitors {
-        let session =
-            stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap_or_default().to_owned();
-        assert_ne!(session, own);
-    }
+    // As `/proc` numbers it: in a pid namespace that began after our session, our own is 0 for everybody in it.
+    let session = |stat: String| {
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().nth(3).unwrap_or_default().to_owned()
+    };
+    let own = session(std::fs::read_to_string("/proc/self/stat").unwrap());
+    let monitors: Vec<String> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let command = std::fs::read(path.join("cmdline")).ok()?;
+            // One that belongs to another test may be gone by now.
+            command.starts_with(b"moor-supervisor").then(|| std::fs::read_to_string(path.join("stat")).ok())?
+        })
+        .map(session)
+        .collect();
+    assert!(!monitors.is_empty());
+    assert!(!monitors.contains(&own), "{monitors:?}");
     assert_eq!(sandbox.out("echo fine").await, "fine\n");
 }
 
