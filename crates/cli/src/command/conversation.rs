@@ -9,7 +9,6 @@ use mooring_manifest::Manifest;
 use mooring_model::Item;
 use serde_json::Value;
 
-use crate::agent_file::SandboxTable;
 use crate::command_error::CommandError;
 
 /// What a conversation's last run left.
@@ -25,18 +24,6 @@ pub(crate) struct Before {
     pub(crate) sandbox: Option<(String, Value)>,
     /// Kept while the next run goes on: two runs of one conversation would work in one workspace.
     pub(crate) claim: Claim,
-}
-
-impl Before {
-    /// The sandbox as it was asked for.
-    pub(crate) fn sandbox_table(&self) -> Result<SandboxTable, CommandError> {
-        if self.started.sandbox.is_null() {
-            return Ok(SandboxTable::default());
-        }
-        serde_json::from_value(self.started.sandbox["options"].clone()).map_err(|error| {
-            CommandError::failed(format!("the conversation's sandbox cannot be read: {error}"))
-        })
-    }
 }
 
 /// The end of a conversation; `None` where there is none of that name yet.
