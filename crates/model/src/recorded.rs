@@ -24,7 +24,7 @@ fn read<'a>(
     }];
     let settings = Settings::default();
     let request =
-        ModelRequest { instructions: "", items: &[], tools: &tools, settings: &settings, ordinal: 3 };
+        ModelRequest { instructions: "", items: &[], tools: &tools, settings: &settings, output: None, ordinal: 3 };
     let mut decoder = protocol.decoder(&request);
     let (mut sse, mut shown) = (SseParser::new(1 << 20, 1 << 20), Vec::new());
     for chunk in chunks {
