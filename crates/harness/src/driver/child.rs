@@ -15,6 +15,7 @@ use mooring_model::Item;
 use mooring_sandbox::SandboxSession;
 use tokio_util::sync::CancellationToken;
 
+use super::ready::guards;
 use super::{Driver, begin, by_name, finished, fold, json, owner, refuse, seat, take_up};
 use crate::run::{Finished, Host, Member, NewRun};
 use crate::team::MAX_DEPTH;
@@ -22,8 +23,8 @@ use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Status, SubAg
 
 /// A run that a call starts, or goes on with.
 pub(super) struct ChildRun {
-    host: Host,
-    new: NewRun,
+    pub(super) host: Host,
+    pub(super) new: NewRun,
     fork_of: Option<Arc<dyn SandboxSession>>,
 }
 
@@ -43,6 +44,7 @@ impl Driver<'_> {
         let seat = seat(self.host, &self.run, to)?;
         self.specs = self.state.tools();
         self.tools = by_name(seat, &self.specs);
+        self.guards = guards(seat, &self.state.agent);
         self.model = Arc::clone(&seat.model);
         Ok(())
     }
