@@ -81,7 +81,7 @@ fn seat<'h>(host: &'h Host, run: &RunId, agent: &str) -> Result<&'h AgentHost, H
 /// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
 pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
     let claim = host.journal.claim(run, &owner(host)).await?;
-    let state = fold(host.journal.as_ref(), run, |_| {}).await?;
+    let Left { state, untold } = left(host, run).await?;
     if state.status == Status::Completed {
         return Err(HarnessError::Completed { run: run.clone() });
     }
@@ -90,7 +90,28 @@ pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> 
     {
         return Err(HarnessError::Part { run: run.clone(), of: parent.run.clone() });
     }
-    take_up(host, run, claim, state).await?.drive().await
+    take_up(host, run, claim, Left { state, untold }).await?.drive().await
+}
+
+/// A run as its last driver left it.
+struct Left {
+    state: State,
+    /// What others recorded since, and no hook was told of.
+    untold: Vec<Record>,
+}
+
+async fn left(host: &Host, run: &RunId) -> Result<Left, HarnessError> {
+    let (mut untold, mut driven) = (Vec::new(), 0);
+    let state = fold(host.journal.as_ref(), run, |record| match &record.event {
+        Event::DriverAttached(_) => {
+            untold.clear();
+            driven = record.epoch;
+        }
+        Event::ApprovalAnswered(_) if record.epoch != driven => untold.push(record.clone()),
+        _ => {}
+    })
+    .await?;
+    Ok(Left { state, untold })
 }
 
 /// The driver of a run that another driver left.
@@ -98,8 +119,11 @@ async fn take_up<'h>(
     host: &'h Host,
     run: &RunId,
     claim: Claim,
-    state: State,
+    Left { state, untold }: Left,
 ) -> Result<Driver<'h>, HarnessError> {
+    for record in &untold {
+        host.hooks.tell(record, host.observer.as_ref()).await;
+    }
     // Words that were left for a driver that is gone are not meant for this one.
     host.journal.signals(run).await?;
     let mut driver = Driver::new(host, run.clone(), claim, state)?;

@@ -16,7 +16,7 @@ use mooring_sandbox::SandboxSession;
 use tokio_util::sync::CancellationToken;
 
 use super::ready::guards;
-use super::{Driver, begin, by_name, finished, fold, json, owner, refuse, seat, take_up};
+use super::{Driver, begin, by_name, finished, json, left, owner, refuse, seat, take_up};
 use crate::run::{Finished, Host, Member, NewRun};
 use crate::team::MAX_DEPTH;
 use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Status, SubAgent, SubSandbox};
@@ -135,15 +135,15 @@ impl Driver<'_> {
             if claim.last_seq == 0 {
                 return Ok(());
             }
-            let state = fold(self.host.journal.as_ref(), id, |_| {}).await?;
-            if !matches!(state.status, Status::Running | Status::Waiting) {
+            let left = left(self.host, id).await?;
+            if !matches!(left.state.status, Status::Running | Status::Waiting) {
                 return Ok(());
             }
             let mut host = self.host.clone();
             host.cancel = CancellationToken::new();
             host.cancel.cancel();
             host.observer = Arc::new(Nested(Arc::clone(&self.host.observer)));
-            take_up(&host, id, claim, state).await?.drive().await.map(drop)
+            take_up(&host, id, claim, left).await?.drive().await.map(drop)
         })
     }
 
@@ -213,11 +213,11 @@ impl ChildRun {
                 // Its first driver died before it recorded how the run begins.
                 Ok(claim) if claim.last_seq == 0 => begin(&host, new, claim)?,
                 Ok(claim) => {
-                    let state = fold(host.journal.as_ref(), &id, |_| {}).await?;
-                    if !matches!(state.status, Status::Running | Status::Waiting) {
-                        return Ok(finished(&id, &state));
+                    let left = left(&host, &id).await?;
+                    if !matches!(left.state.status, Status::Running | Status::Waiting) {
+                        return Ok(finished(&id, &left.state));
                     }
-                    take_up(&host, &id, claim, state).await?
+                    take_up(&host, &id, claim, left).await?
                 }
             };
             driver.fork_of = fork_of;

@@ -34,13 +34,18 @@ const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// Checks on their way.
 pub(super) struct Checks {
-    running: FuturesUnordered<BoxFuture<'static, (usize, GuardrailChecked)>>,
+    running: FuturesUnordered<BoxFuture<'static, Checked>>,
     /// What those said that are over, by their place.
     done: Vec<(usize, GuardrailChecked)>,
     /// Ends those that are not.
     stop: CancellationToken,
     tripped: bool,
+    /// Why the driver must stop: the run of an agent that judges cannot be recorded.
+    broken: Option<HarnessError>,
 }
+
+/// What came of a check, by its place.
+type Checked = (usize, Result<GuardrailChecked, HarnessError>);
 
 impl Driver<'_> {
     /// Makes the checks without which the run cannot go on.
@@ -67,7 +72,7 @@ impl Driver<'_> {
             Box::pin(async move { (place, checking.await) }) as BoxFuture<'static, _>
         };
         let running = due.iter().enumerate().map(check).collect();
-        Checks { running, done: Vec::new(), stop, tripped: false }
+        Checks { running, done: Vec::new(), stop, tripped: false, broken: None }
     }
 
     /// Waits for checks and records what they said.
@@ -75,11 +80,14 @@ impl Driver<'_> {
         if !checks.running.is_empty() {
             self.flush(Durability::Process).await?;
         }
-        while !checks.tripped && checks.next().await {}
+        while !checks.over() && checks.next().await {}
         checks.stop.cancel();
         let ending = async { while checks.next().await {} };
         // One that does not stop dies with this future, and its run is taken up or cancelled by whoever comes next.
         tokio::time::timeout(STOP_GRACE, ending).await.ok();
+        if let Some(error) = checks.broken {
+            return Err(error);
+        }
         checks.done.sort_by_key(|(place, _)| *place);
         for (_, checked) in checks.done {
             // What was ended and has used nothing says nothing.
@@ -108,7 +116,7 @@ impl Driver<'_> {
         check: Check,
         share: &Budget,
         stop: CancellationToken,
-    ) -> impl Future<Output = GuardrailChecked> + Send + use<> {
+    ) -> impl Future<Output = Result<GuardrailChecked, HarnessError>> + Send + use<> {
         let spec = self.state.agent.guardrails[check.guardrail].clone();
         let call = check.call.map(|place| self.state.calls[place].clone());
         let subject = self.subject(spec.on, call.as_ref());
@@ -140,7 +148,7 @@ impl Driver<'_> {
                         Err(_) => Err(late()),
                     },
                 },
-                Ok(Work::Agent(child)) => judged(*child, &spec, &stop, &mut checked).await,
+                Ok(Work::Agent(child)) => judged(*child, &spec, &stop, &mut checked).await?,
             };
             match said {
                 Ok(Some(verdict)) => say(&mut checked, verdict, &spec, call.as_ref()),
@@ -151,7 +159,7 @@ impl Driver<'_> {
                 }
             }
             checked.duration_ms = elapsed_ms(began, now());
-            checked
+            Ok(checked)
         }
     }
 
@@ -226,10 +234,20 @@ enum Work {
 impl Checks {
     /// Waits for another one; false where there is none.
     async fn next(&mut self) -> bool {
-        let Some((place, checked)) = self.running.next().await else { return false };
-        self.tripped |= checked.verdict == "trip";
-        self.done.push((place, checked));
+        match self.running.next().await {
+            None => return false,
+            Some((place, Ok(checked))) => {
+                self.tripped |= checked.verdict == "trip";
+                self.done.push((place, checked));
+            }
+            Some((_, Err(error))) => self.broken = Some(error),
+        }
         true
+    }
+
+    /// Whether what the others say does not matter any more.
+    fn over(&self) -> bool {
+        self.tripped || self.broken.is_some()
     }
 
     /// Waits for this beside the checks; `None` where one tripped before it was over.
@@ -238,7 +256,7 @@ impl Checks {
         loop {
             tokio::select! {
                 biased;
-                true = self.next() => if self.tripped { return None },
+                true = self.next() => if self.over() { return None },
                 done = &mut work => return Some(done),
             }
         }
@@ -260,7 +278,7 @@ async fn judged(
     spec: &GuardrailSpec,
     stop: &CancellationToken,
     checked: &mut GuardrailChecked,
-) -> Result<Option<Verdict>, String> {
+) -> Result<Result<Option<Verdict>, String>, HarnessError> {
     checked.child = Some(child.new.id.clone());
     let ending = stop.child_token();
     child.host.cancel = ending.clone();
@@ -271,22 +289,26 @@ async fn judged(
             ending.cancel();
             match tokio::time::timeout(STOP_GRACE, driving).await {
                 Ok(finished) => (finished, true),
-                Err(_) => return Err(late()),
+                Err(_) => return Ok(Err(late())),
             }
         }
     };
-    let finished: Finished = finished.map_err(|error| format!("its agent could not judge: {error}"))?;
+    let finished: Finished = match finished {
+        Ok(finished) => finished,
+        Err(error @ HarnessError::Journal(_)) => return Err(error),
+        Err(error) => return Ok(Err(format!("its agent could not judge: {error}"))),
+    };
     checked.spent = json(&finished.spent);
     let why = |error: Option<mooring_journal::event::RunError>| {
         error.map(|error| format!("{}: {}", error.code, error.message)).unwrap_or_default()
     };
-    match finished.status {
+    Ok(match finished.status {
         Status::Completed => spec.judged(&finished.output.unwrap_or_default()).map(Some),
         Status::Cancelled if overdue => Err(late()),
         Status::Cancelled => Ok(None),
         Status::Waiting => Err("its agent waits for an approval, which a guardrail cannot".into()),
         Status::Running | Status::Failed => Err(format!("its agent failed: {}", why(finished.error))),
-    }
+    })
 }
 
 /// Puts a verdict into the event. One that the stage has no use for trips.
