@@ -119,8 +119,7 @@ impl Team {
         let mut files: BTreeMap<PathBuf, AgentFile> = BTreeMap::new();
         let mut names = BTreeMap::from([(normal(&entry_path), entry.agent.name.clone())]);
         let agent = &mut entry.agent;
-        let mut due =
-            name_mates(&mut agent.handoffs, &mut agent.agents, &mut agent.guardrails, &entry_path)?;
+        let mut due = name_mates(&mut agent.handoffs, &mut agent.agents, &mut agent.guardrails, &entry_path)?;
         while let Some(path) = due.pop() {
             if names.contains_key(&path) {
                 continue;

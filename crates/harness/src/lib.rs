@@ -26,7 +26,8 @@ pub use driver::{fold, resume, start};
 pub use error::HarnessError;
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
-    ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook, ToolHook,
+    ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
+    ToolHook,
 };
 pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Spent, Status, SubAgent, TypedOutput};
+use crate::{
+    Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Spent, Status, SubAgent, TypedOutput,
+};
 
 /// An agent, as the journal records it. Holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

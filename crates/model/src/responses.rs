@@ -12,8 +12,8 @@ use crate::sse::SseEvent;
 use crate::strict::Dialect;
 use crate::wire::{self, Decoder, Protocol, protocol, text};
 use crate::{
-    Capture, Content, Item, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse, OutputSchema, Role,
-    Secret, StopReason, TokenLogprob, ToolKind, ToolSpec, Usage, fault,
+    Capture, Content, Item, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse,
+    OutputSchema, Role, Secret, StopReason, TokenLogprob, ToolKind, ToolSpec, Usage, fault,
 };
 
 /// Families that do not reason; they refuse a request that asks for encrypted reasoning.

@@ -129,7 +129,8 @@ impl Narrowing {
         } else if strict.contains_key("properties") {
             return None;
         }
-        let says = ["type", "enum", "const", "$ref", "anyOf"].iter().any(|keyword| strict.contains_key(*keyword));
+        let says =
+            ["type", "enum", "const", "$ref", "anyOf"].iter().any(|keyword| strict.contains_key(*keyword));
         // A reference stands alone.
         let alone = !strict.contains_key("$ref") || strict.len() == 1;
         (says && alone).then_some(Value::Object(strict))
@@ -221,7 +222,8 @@ mod tests {
         ] {
             assert_eq!(strict(schema.clone(), Dialect::OpenAi), None, "{schema}");
         }
-        let tree = json!({"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}});
+        let tree =
+            json!({"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}});
         assert!(strict(tree.clone(), Dialect::OpenAi).is_some());
         assert_eq!(strict(tree, Dialect::Anthropic), None);
         let off = OutputSchema { schema: with(json!({"type": "null"})), strict: false };

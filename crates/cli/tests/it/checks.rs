@@ -116,10 +116,20 @@ fn a_run_that_tripped_fails_and_is_checked_again_when_it_is_resumed() {
     assert_eq!(ran.code, Some(1), "{}", ran.err);
     let last = ran.last();
     assert_eq!((&last["error"]["code"], &last["output"]), (&json!("guardrail_tripped"), &json!(null)));
-    assert!(last["error"]["message"].as_str().unwrap().contains("'on-topic' stopped the run at the input: it is about the weather"));
+    assert!(
+        last["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("'on-topic' stopped the run at the input: it is about the weather")
+    );
     moor.write("judges/topic.jsonl", &say(r#"{"trip": false, "reason": "well"}"#));
     let resumed = moor.run(&["resume", &ran.run()]);
-    assert_eq!((resumed.code, &resumed.last()["output"]), (Some(0), &json!(r#"{"reply": "Sunny."}"#)), "{}", resumed.err);
+    assert_eq!(
+        (resumed.code, &resumed.last()["output"]),
+        (Some(0), &json!(r#"{"reply": "Sunny."}"#)),
+        "{}",
+        resumed.err
+    );
 }
 
 #[test]
@@ -132,8 +142,13 @@ fn an_answer_that_is_never_as_it_must_be_fails_the_run_with_what_was_said() {
     moor.write("s.jsonl", &(say("one") + &say("{}") + &say(r#"{"n": 1}"#)));
     let ran = moor.run(&["run", "--agent", "agent.toml", "count"]);
     assert_eq!(ran.code, Some(1));
-    assert_eq!((&ran.last()["error"]["code"], &ran.last()["output"]), (&json!("invalid_output"), &json!("{}")));
-    assert!(story(&moor, &ran).contains("the answer is not as its schema wants it: \"n\" is a required property"));
+    assert_eq!(
+        (&ran.last()["error"]["code"], &ran.last()["output"]),
+        (&json!("invalid_output"), &json!("{}"))
+    );
+    assert!(
+        story(&moor, &ran).contains("the answer is not as its schema wants it: \"n\" is a required property")
+    );
     let resumed = moor.run(&["resume", &ran.run()]);
     assert_eq!((resumed.code, &resumed.last()["output"]), (Some(0), &json!(r#"{"n": 1}"#)));
 }

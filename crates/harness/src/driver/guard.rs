@@ -177,9 +177,8 @@ impl Driver<'_> {
             Stage::ToolOutput => {
                 let output = match call.map(|call| &call.status) {
                     Some(CallStatus::Unchecked(item)) => match item.as_ref() {
-                        Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. } => {
-                            output.clone()
-                        }
+                        Item::FunctionCallOutput { output, .. }
+                        | Item::CustomToolCallOutput { output, .. } => output.clone(),
                         item => FunctionOutput::Text(item.text()),
                     },
                     _ => FunctionOutput::Text(String::new()),
@@ -329,9 +328,10 @@ fn say(checked: &mut GuardrailChecked, verdict: Verdict, spec: &GuardrailSpec, c
         (Verdict::Reject(message), ..) => {
             ("trip", format!("{message}. It rejects, and there is no tool call to reject").into())
         }
-        (Verdict::Replace(_), ..) => {
-            ("trip", "it replaces what is no output of a tool. A verdict that cannot be followed trips".into())
-        }
+        (Verdict::Replace(_), ..) => (
+            "trip",
+            "it replaces what is no output of a tool. A verdict that cannot be followed trips".into(),
+        ),
     };
     checked.verdict = word.into();
     checked.info = info;

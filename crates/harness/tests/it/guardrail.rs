@@ -66,14 +66,7 @@ pub(crate) fn code(
     stage: Stage,
     says: impl Fn(&Subject) -> Result<Verdict, &'static str> + Send + Sync + 'static,
 ) -> Code {
-    Code {
-        name,
-        stage,
-        blocking: false,
-        takes: Duration::ZERO,
-        says: Box::new(says),
-        seen: Mutex::default(),
-    }
+    Code { name, stage, blocking: false, takes: Duration::ZERO, says: Box::new(says), seen: Mutex::default() }
 }
 
 fn pattern(name: &str, on: Stage, pattern: &str, action: GuardrailAction) -> GuardrailSpec {
@@ -89,11 +82,7 @@ fn pattern(name: &str, on: Stage, pattern: &str, action: GuardrailAction) -> Gua
 }
 
 fn judge(name: &str, on: Stage, agent: &str) -> GuardrailSpec {
-    GuardrailSpec {
-        pattern: None,
-        agent: Some(agent.into()),
-        ..pattern(name, on, "", GuardrailAction::Trip)
-    }
+    GuardrailSpec { pattern: None, agent: Some(agent.into()), ..pattern(name, on, "", GuardrailAction::Trip) }
 }
 
 /// A run of the agent `tester` and what it needs.
@@ -259,9 +248,10 @@ async fn a_rejected_call_is_not_made_and_the_model_goes_on_without_it() {
     guard.tool = Some("p*".into());
     scene.new.entry.agent.guardrails = vec![guard];
     // Nobody is asked about what is rejected anyway.
-    scene.new.entry.agent.policy =
-        serde_json::from_value(json!({"rules": [{"tool": "pay", "arguments": {"key": "evil"}, "action": "ask"}]}))
-            .unwrap();
+    scene.new.entry.agent.policy = serde_json::from_value(
+        json!({"rules": [{"tool": "pay", "arguments": {"key": "evil"}, "action": "ask"}]}),
+    )
+    .unwrap();
     assert_eq!(scene.start().await, (Status::Completed, "done".into()));
     assert_eq!((scene.world.done("evil"), scene.world.done("good")), (0, 1));
     assert_eq!(scene.said().await, ["tool_input no-evil reject", "tool_input no-evil allow"]);
@@ -290,7 +280,11 @@ async fn a_pattern_sees_arguments_as_the_tool_will() {
         vec![pattern("no-evil", Stage::ToolInput, "^evil$", GuardrailAction::Trip)];
     let (status, told) = scene.start().await;
     assert_eq!(status, Status::Failed);
-    assert!(told.starts_with("guardrail_tripped: guardrail 'no-evil' stopped the run at the tool input of call a"));
+    assert!(
+        told.starts_with(
+            "guardrail_tripped: guardrail 'no-evil' stopped the run at the tool input of call a"
+        )
+    );
     assert_eq!(scene.world.done("evil"), 0);
 }
 
@@ -354,11 +348,17 @@ async fn what_a_tool_gave_is_withheld_or_replaced_and_the_journal_keeps_it() {
 
 #[tokio::test]
 async fn an_answer_that_trips_is_not_given_away() {
-    let mut scene = Scene::new(vec![vec![Item::assistant("secret talk"), call("look", "a")], answer("the secret")], vec![]);
+    let mut scene = Scene::new(
+        vec![vec![Item::assistant("secret talk"), call("look", "a")], answer("the secret")],
+        vec![],
+    );
     scene.new.entry.agent.guardrails = vec![pattern("dlp", Stage::Output, "secret", GuardrailAction::Trip)];
     let (status, told) = scene.start().await;
     assert_eq!(status, Status::Failed);
-    assert!(told.contains("stopped the run at the output: its pattern was found") && told.ends_with("[no output]"));
+    assert!(
+        told.contains("stopped the run at the output: its pattern was found")
+            && told.ends_with("[no output]")
+    );
     // Only the last answer is an output.
     assert_eq!(scene.said().await, ["output dlp trip"]);
     // Nor is a part of what nobody looked at, where the run ends for another reason.
@@ -372,7 +372,8 @@ async fn an_answer_that_trips_is_not_given_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guardrail_that_cannot_say_trips() {
-    let late = Code { takes: Duration::from_secs(3600), ..code("late", Stage::Input, |_| Ok(Verdict::Allow)) };
+    let late =
+        Code { takes: Duration::from_secs(3600), ..code("late", Stage::Input, |_| Ok(Verdict::Allow)) };
     for (guard, why) in [
         (code("fails", Stage::Input, |_| Err("no network")), "it failed: no network"),
         (late, "it did not say within 120s"),
@@ -451,9 +452,8 @@ async fn a_handoff_leaves_the_output_to_the_guardrails_of_the_agent_that_finishe
         filter: HandoffFilter::All,
     }];
     let both = |name: &str| {
-        let of = |on: Stage| {
-            pattern(&format!("{name}-{}", on.as_str()), on, "nowhere", GuardrailAction::Trip)
-        };
+        let of =
+            |on: Stage| pattern(&format!("{name}-{}", on.as_str()), on, "nowhere", GuardrailAction::Trip);
         vec![of(Stage::Input), of(Stage::Output)]
     };
     scene.new.entry.agent.guardrails = both("tester");
@@ -482,7 +482,10 @@ async fn what_trips_in_a_sub_agent_is_a_failed_call() {
         vec![pattern("no-secrets", Stage::Input, "secret", GuardrailAction::Trip)];
     assert_eq!(scene.start().await, (Status::Completed, "done".into()));
     let outputs = scene.outputs().await;
-    assert!(outputs[0].starts_with("helper failed: guardrail_tripped: guardrail 'no-secrets'"), "{outputs:?}");
+    assert!(
+        outputs[0].starts_with("helper failed: guardrail_tripped: guardrail 'no-secrets'"),
+        "{outputs:?}"
+    );
     assert!(scene.said().await.is_empty());
 }
 
@@ -551,12 +554,14 @@ async fn one_that_trips_ends_the_others_and_what_they_used_counts() {
 
 #[tokio::test]
 async fn cancelling_while_a_guardrail_looks_ends_the_run() {
-    let slow = Code { takes: Duration::from_secs(600), ..code("slow", Stage::ToolOutput, |_| Ok(Verdict::Allow)) };
+    let slow =
+        Code { takes: Duration::from_secs(600), ..code("slow", Stage::ToolOutput, |_| Ok(Verdict::Allow)) };
     let scene = Scene::new(vec![vec![call("pay", "a")], answer("done")], vec![Arc::new(slow)]);
     let cancel = scene.host.cancel.clone();
     let journal = Arc::clone(&scene.journal);
     tokio::spawn(async move {
-        while !events(journal.as_ref(), "r").await.iter().any(|r| matches!(r.event, Event::ToolCompleted(_))) {
+        while !events(journal.as_ref(), "r").await.iter().any(|r| matches!(r.event, Event::ToolCompleted(_)))
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         cancel.cancel();

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use mooring_capability::BoxFuture;
 use mooring_harness::{
-    Answer, ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, Live, ModelHook, Moment, Observer, RunHook,
-    SandboxHook, Status, ToolHook, answer, resume, start,
+    Answer, ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, Live, ModelHook, Moment, Observer,
+    RunHook, SandboxHook, Status, ToolHook, answer, resume, start,
 };
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, ModelCompleted, ModelRequested, RunFinished, RunStarted, ToolCompleted,
-    ToolRequested,
+    ApprovalAnswered, ApprovalRequested, ModelCompleted, ModelRequested, RunFinished, RunStarted,
+    ToolCompleted, ToolRequested,
 };
 use mooring_journal::{Journal, MemoryJournal, Record, RunId};
 use mooring_model::Item;

@@ -2,7 +2,8 @@
 
 use mooring_harness::{FoldError, Next, State};
 use mooring_journal::event::{
-    CancelRequested, DriverAttached, GuardrailChecked, ModelCompleted, OutputChecked, RunStarted, ToolCompleted,
+    CancelRequested, DriverAttached, GuardrailChecked, ModelCompleted, OutputChecked, RunStarted,
+    ToolCompleted,
 };
 use mooring_journal::{Event, Record, RunId, SCHEMA_VERSION};
 use proptest::prelude::*;
@@ -62,8 +63,7 @@ fn events_out_of_place_are_refused() {
 
 /// A run whose agent has a guardrail of each kind and a typed answer.
 fn guarded() -> State {
-    let guardrail =
-        |name: &str, on: &str| json!({"name": name, "on": on, "pattern": "x", "action": "trip"});
+    let guardrail = |name: &str, on: &str| json!({"name": name, "on": on, "pattern": "x", "action": "trip"});
     let agent = json!({"name": "a", "model": "m",
         "output": {"schema": {"type": "object"}, "strict": true, "repairs": 1},
         "guardrails": [

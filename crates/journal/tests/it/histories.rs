@@ -6,9 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, GuardrailChecked, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, GuardrailChecked,
+    HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward,
+    RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, ToolCompleted,
+    ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;

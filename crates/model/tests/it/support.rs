@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use mooring_model::{
     Capture, Content, FunctionOutput, Item, ModelClient, ModelError, ModelErrorKind, ModelEvent,
-    ModelOptions, ModelRequest, ModelResponse, ModelSpec, ModelStream, OutputSchema, ReasoningEffort, Role, Secret,
-    Settings, StopReason, ToolKind, ToolSpec, Usage, connect,
+    ModelOptions, ModelRequest, ModelResponse, ModelSpec, ModelStream, OutputSchema, ReasoningEffort, Role,
+    Secret, Settings, StopReason, ToolKind, ToolSpec, Usage, connect,
 };
 use mooring_testkit::Server;
 use serde_json::{Map, Value, json};
