@@ -4,7 +4,7 @@
 //! as it stands: what it refers to must be in it, and its patterns are those of a matcher that takes linear time, so
 //! that no text can stall a run.
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 /// How many errors are told of one text. A model that reads them mends what it can and is told of the rest.
@@ -36,7 +36,7 @@ impl Schema {
     pub fn new(schema: &Value) -> Result<Self, SchemaError> {
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
         let built = options.build(schema);
-        built.map(Self).map_err(|error| SchemaError { reason: error.to_string() })
+        built.map(Self).map_err(|error| SchemaError { reason: told(&error) })
     }
 
     /// What is wrong with a text; nothing where it is JSON that the schema allows.
@@ -45,11 +45,13 @@ impl Schema {
             Ok(value) => value,
             Err(error) => return vec![format!("it is not JSON: {error}")],
         };
-        let told = self.0.iter_errors(&value).take(MOST_ERRORS).map(|error| {
-            let place = error.instance_path().to_string();
-            let text = if place.is_empty() { error.to_string() } else { format!("{place}: {error}") };
-            text.chars().take(ERROR_WIDTH).collect()
-        });
-        told.collect()
+        self.0.iter_errors(&value).take(MOST_ERRORS).map(|error| told(&error)).collect()
     }
+}
+
+/// An error with its place.
+fn told(error: &ValidationError<'_>) -> String {
+    let place = error.instance_path().to_string();
+    let text = if place.is_empty() { error.to_string() } else { format!("{place}: {error}") };
+    text.chars().take(ERROR_WIDTH).collect()
 }

@@ -11,6 +11,7 @@ mod checks;
 mod example;
 mod guidance;
 mod kill;
+mod kill_team;
 mod manifest;
 mod mcp;
 mod moor;

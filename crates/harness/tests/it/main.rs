@@ -10,6 +10,7 @@ mod driver;
 mod guardrail;
 mod hooks;
 mod machine;
+mod matrix;
 mod policy;
 mod typed;
 mod world;
