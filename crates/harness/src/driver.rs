@@ -282,6 +282,9 @@ impl<'h> Driver<'h> {
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(finished) => {
+                    if finished.status == Status::Cancelled.as_str() {
+                        self.cancel_judges().await?;
+                    }
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
                 }

@@ -126,9 +126,12 @@ impl Driver<'_> {
             // A sandbox that does not stop dies with this process; the run is cancelled all the same.
             session.stop().await.ok();
         }
+        self.cancel_judges().await?;
         let open: Vec<Call> = self.state.open_calls().cloned().collect();
         for call in open {
-            self.cancel_child(&call).await?;
+            if let Some(child) = &call.child {
+                self.cancel_child(child).await?;
+            }
             let began = call.status != CallStatus::New;
             let text = if matches!(call.status, CallStatus::Unchecked(_)) {
                 "cancelled: the run was cancelled before guardrails had looked at what this call gave; it took effect."

@@ -124,10 +124,9 @@ impl Driver<'_> {
         Ok(ChildRun { host, new, fork_of })
     }
 
-    /// Cancels the run of a call, if there is one and it is not over.
-    pub(super) fn cancel_child<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<(), HarnessError>> {
+    /// Cancels a run that belongs to this one, if there is one of that id and it is not over.
+    pub(super) fn cancel_child<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(async move {
-            let Some(id) = &call.child else { return Ok(()) };
             let claim = match self.host.journal.claim(id, &owner(self.host)).await {
                 Err(JournalError::UnknownRun { .. }) => return Ok(()),
                 claim => claim?,

@@ -58,6 +58,22 @@ impl Driver<'_> {
         self.end_checks(checks).await
     }
 
+    /// Cancels what agents that judge may have begun: the run is being cancelled.
+    pub(super) async fn cancel_judges(&self) -> Result<(), HarnessError> {
+        let due = self.state.checks_due().into_iter().chain(self.state.checks_beside_model());
+        for check in due.filter(|check| self.judges(&[*check]) > 0) {
+            self.cancel_child(&self.judge_id(check)).await?;
+        }
+        Ok(())
+    }
+
+    /// The run of an agent that makes a check.
+    fn judge_id(&self, check: Check) -> RunId {
+        let call = check.call.map(|place| format!("c{place}-")).unwrap_or_default();
+        let (turn, trips) = (self.state.turns, self.state.trips());
+        RunId(format!("{}-{turn}-{call}g{}-{trips}", self.run, check.guardrail))
+    }
+
     /// How many of these checks are runs of agents.
     pub(super) fn judges(&self, due: &[Check]) -> u64 {
         let guardrails = &self.state.agent.guardrails;
@@ -197,9 +213,7 @@ impl Driver<'_> {
         subject: &Subject,
         share: &Budget,
     ) -> Result<Box<ChildRun>, String> {
-        let state = &self.state;
-        let call = check.call.map(|place| format!("c{place}-")).unwrap_or_default();
-        let id = RunId(format!("{}-{}-{call}g{}-{}", self.run, state.turns, check.guardrail, state.trips()));
+        let id = self.judge_id(check);
         let as_call = Call {
             call_id: format!("guardrail:{}", spec.name),
             tool: agent.to_owned(),
@@ -210,6 +224,7 @@ impl Driver<'_> {
             child: Some(id.clone()),
             reserved: *share,
             passed: BTreeSet::new(),
+            answer: None,
         };
         let as_agent = SubAgent {
             agent: agent.to_owned(),
