@@ -42,14 +42,15 @@
 //! are about its own entry points and have no counterpart: that a manifest given as a Python dictionary may not hold
 //! grants or host sources. Here, whoever plans a manifest names the base directory that its sources are confined to.
 //!
-//! One key is our own: `x-mooring` at the top, a free object for what the SDK's form has no place for. It is kept
-//! when present and never added.
+//! One key is our own: `x-mooring` at the top, for what the SDK's form has no place for: see [`extension`]. It is
+//! written where it says something.
 
 mod account;
 mod describe;
 mod digest;
 mod entry;
 mod environment;
+pub mod extension;
 mod format;
 mod grant;
 mod manifest;
@@ -66,6 +67,7 @@ mod validate;
 pub use account::{Group, Owner, User};
 pub use entry::{Dir, Entry, EntryKind, File, GitRepo, LocalDir, LocalFile, Permissions};
 pub use environment::{EnvEntry, EnvValue, EnvVar, Environment};
+pub use extension::Extension;
 pub use format::Format;
 pub use grant::PathGrant;
 pub use manifest::{Located, Manifest};

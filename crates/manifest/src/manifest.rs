@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::problem::member;
 use crate::{
-    Entry, EntryKind, Environment, Format, Group, ManifestError, PathError, PathGrant, Problem, RelPath, User,
+    Entry, EntryKind, Environment, Extension, Format, Group, ManifestError, PathError, PathGrant, Problem,
+    RelPath, User,
 };
 
 /// The commands that the SDK tells a model to use on mounts. Nothing enforces it.
@@ -35,8 +36,8 @@ pub struct Manifest {
     pub extra_path_grants: Vec<PathGrant>,
     /// Commands that a model is told to use on mounts. Text only: nothing enforces it.
     pub remote_mount_command_allowlist: Vec<String>,
-    /// Our own additions, `x-mooring` in the wire form: kept as they are, never written when absent.
-    pub x_mooring: Option<Map<String, Value>>,
+    /// Our own additions, `x-mooring` in the wire form: not written where they say nothing.
+    pub extension: Extension,
     /// What was read and means nothing, such as unknown keys. It is no part of the wire form;
     /// [`Manifest::validate`] reports it.
     pub ignored: Vec<Problem>,
@@ -52,7 +53,7 @@ impl Default for Manifest {
             groups: Vec::new(),
             extra_path_grants: Vec::new(),
             remote_mount_command_allowlist: ALLOWLIST.map(str::to_owned).into(),
-            x_mooring: None,
+            extension: Extension::default(),
             ignored: Vec::new(),
         }
     }
@@ -170,7 +171,8 @@ impl TryFrom<Value> for Manifest {
 
 impl Serialize for Manifest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut wire = serializer.serialize_struct("Manifest", 8 + usize::from(self.x_mooring.is_some()))?;
+        let mut wire =
+            serializer.serialize_struct("Manifest", 8 + usize::from(!self.extension.is_empty()))?;
         wire.serialize_field("version", &Self::VERSION)?;
         wire.serialize_field("root", &self.root)?;
         wire.serialize_field("entries", &self.entries)?;
@@ -179,8 +181,8 @@ impl Serialize for Manifest {
         wire.serialize_field("groups", &self.groups)?;
         wire.serialize_field("extra_path_grants", &self.extra_path_grants)?;
         wire.serialize_field("remote_mount_command_allowlist", &self.remote_mount_command_allowlist)?;
-        if let Some(additions) = &self.x_mooring {
-            wire.serialize_field(crate::read::ADDITIONS, additions)?;
+        if !self.extension.is_empty() {
+            wire.serialize_field(crate::read::ADDITIONS, &self.extension)?;
         }
         wire.end()
     }

@@ -24,6 +24,7 @@ impl Manifest {
         self.check_environment(&mut found);
         self.check_accounts(&mut found);
         self.check_grants(&mut found);
+        crate::extension::check(self, &mut found);
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+    BoxFuture, CreateRequest, NetworkSupport, SandboxClient, SandboxError, SandboxSession, SessionState,
+    Support,
 };
 use mooring_supervisor::{Level, Limits, is_root, root_allowed};
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,13 @@ impl SandboxClient for LocalSandboxClient {
     fn support(&self) -> Support {
         let root = is_root();
         let isolated = self.options.isolation == Level::Namespaces;
-        Support { mounts: false, users: root && isolated, path_grants: false, tty: true }
+        Support {
+            users: root && isolated,
+            tty: true,
+            network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
+            setup: true,
+            ..Support::default()
+        }
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {

@@ -19,8 +19,9 @@ mod plan;
 mod session;
 mod source;
 mod stage;
+mod support;
 
-pub use client::{CreateRequest, SandboxClient, SessionState, Support};
+pub use client::{CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SessionState, Support};
 pub use error::SandboxError;
 pub use exec::{
     Captured, CommandLine, Cursor, ExecRequest, ExecResult, OUTPUT_LIMIT, Outcome, OutputChunk, OutputPiece,

@@ -7,6 +7,7 @@ use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError};
 
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
+use crate::support::check_support;
 use crate::{SandboxError, Support};
 
 /// A manifest, checked against a backend and the host it takes files from.
@@ -68,14 +69,6 @@ impl Plan {
         let (mut steps, mut named) = (Vec::new(), Named::default());
         for located in manifest.located() {
             let Located { path: Some(path), entry, .. } = located else { continue };
-            if matches!(entry.kind, EntryKind::Mount(_)) && !support.mounts {
-                return Err(SandboxError::Unsupported {
-                    operation: format!("entry '{path}' ({})", entry.kind.type_name()),
-                    backend: backend.to_owned(),
-                    reason: "this backend has no mounts; copy the data with local_dir or git_repo instead"
-                        .to_owned(),
-                });
-            }
             let content = sources.content(&entry.kind).map_err(|fault| stage(path.as_str(), &fault))?;
             named.add(path.as_ref(), matches!(entry.kind, EntryKind::Dir(_)));
             steps.push(Step {
@@ -189,28 +182,4 @@ impl Sources<'_> {
 
 pub(crate) fn stage(entry: &str, fault: &Fault) -> SandboxError {
     SandboxError::Stage { entry: entry.to_owned(), reason: fault.to_string() }
-}
-
-fn check_support(manifest: &Manifest, support: &Support, backend: &str) -> Result<(), SandboxError> {
-    let lacks = |operation: &str, reason: &str| SandboxError::Unsupported {
-        operation: operation.to_owned(),
-        backend: backend.to_owned(),
-        reason: reason.to_owned(),
-    };
-    if !support.users {
-        let reason = "this backend runs everything as one user; remove them from the manifest";
-        if let Some(user) = manifest.users.first() {
-            return Err(lacks(&format!("user '{}'", user.name), reason));
-        }
-        if let Some(group) = manifest.groups.first() {
-            return Err(lacks(&format!("group '{}'", group.name), reason));
-        }
-    }
-    match manifest.extra_path_grants.first() {
-        Some(grant) if !support.path_grants => Err(lacks(
-            &format!("path grant '{}'", grant.path),
-            "this backend shows commands no other path of the host; copy what is needed with local_dir",
-        )),
-        _ => Ok(()),
-    }
 }

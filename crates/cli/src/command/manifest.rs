@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{Plan, Support, apply_to_dir};
+use mooring_sandbox::{NetworkSupport, Plan, ResourceSupport, Support, apply_to_dir};
 
 use crate::agent_file::read_manifest;
 use crate::args::{ManifestApplyArgs, ManifestCheckArgs};
@@ -31,8 +31,16 @@ pub(crate) fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> 
 
 pub(crate) async fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
     let (manifest, base) = read_manifest(&args.file)?;
-    // A plain directory has neither users nor mounts.
-    let plan = Plan::new(&manifest, &base, &Support::default(), "directory")?;
+    // A plain directory has neither users nor mounts. Nothing runs in it, so that nothing can exceed a limit.
+    let support = Support {
+        resources: ResourceSupport::ALL,
+        network: NetworkSupport::ALL,
+        secrets: true,
+        ports: true,
+        image: true,
+        ..Support::default()
+    };
+    let plan = Plan::new(&manifest, &base, &support, "directory")?;
     let root = absolute(&args.root)?;
     let staged = apply_to_dir(&plan, &root).await?;
     crate::view::line(&format!(

@@ -4,6 +4,7 @@
 
 mod corpus;
 mod describing;
+mod extension;
 mod generated;
 mod reading;
 mod schema;
