@@ -31,8 +31,10 @@
 //! - variable names that are empty or hold `=` or NUL; user and group names that no system takes, or that come twice;
 //! - a root that is not absolute, holds `..`, or is `/`;
 //! - git references that begin with `-`, and hosts, repositories and subpaths that are no such thing;
-//! - credentials in a mount that would put them inside the sandbox, line breaks in a mount's values, and mount paths
-//!   that leave the root by `..`.
+//! - line breaks in any of a mount's values, `@` and `?` in endpoints, and mount paths that leave the root by `..`.
+//!
+//! Credentials that a mount would put inside the sandbox are refused as the SDK does, unless code acknowledged them
+//! ([`Manifest::acknowledge_exposure`]).
 //!
 //! Reading itself is stricter in two ways: text is not turned into numbers or booleans (`"1"` for 1), and a
 //! manifest that is nested more than 64 directories deep is refused.
@@ -50,11 +52,13 @@ mod describe;
 mod digest;
 mod entry;
 mod environment;
+mod exposure;
 pub mod extension;
 mod format;
 mod grant;
 mod manifest;
 mod mount;
+mod mount_check;
 mod path;
 mod problem;
 mod read;
@@ -67,6 +71,7 @@ mod validate;
 pub use account::{Group, Owner, User};
 pub use entry::{Dir, Entry, EntryKind, File, GitRepo, LocalDir, LocalFile, Permissions};
 pub use environment::{EnvEntry, EnvValue, EnvVar, Environment};
+pub use exposure::Exposure;
 pub use extension::Extension;
 pub use format::Format;
 pub use grant::PathGrant;

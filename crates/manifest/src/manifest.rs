@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::problem::member;
 use crate::{
-    Entry, EntryKind, Environment, Extension, Format, Group, ManifestError, PathError, PathGrant, Problem,
-    RelPath, User,
+    Entry, EntryKind, Environment, Exposure, Extension, Format, Group, ManifestError, PathError, PathGrant,
+    Problem, RelPath, User,
 };
 
 /// The commands that the SDK tells a model to use on mounts. Nothing enforces it.
@@ -38,6 +38,8 @@ pub struct Manifest {
     pub remote_mount_command_allowlist: Vec<String>,
     /// Our own additions, `x-mooring` in the wire form: not written where they say nothing.
     pub extension: Extension,
+    /// Which mounts may have their credentials inside of the sandbox. It is no part of the wire form either.
+    pub exposure: Exposure,
     /// What was read and means nothing, such as unknown keys. It is no part of the wire form;
     /// [`Manifest::validate`] reports it.
     pub ignored: Vec<Problem>,
@@ -54,6 +56,7 @@ impl Default for Manifest {
             extra_path_grants: Vec::new(),
             remote_mount_command_allowlist: ALLOWLIST.map(str::to_owned).into(),
             extension: Extension::default(),
+            exposure: Exposure::default(),
             ignored: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use mooring_manifest::extension::{
 use mooring_manifest::{Extension, Format, Manifest, ManifestError};
 use serde_json::{Value, json};
 
-const EVERYTHING: &str = r#"
+pub(crate) const EVERYTHING: &str = r#"
 entries:
   src/app: {type: git_repo, repo: acme/app, ref: main}
 x-mooring:
@@ -201,7 +201,7 @@ fn addresses_and_odd_names_are_no_hosts() {
     ] {
         assert!(HostName::parse(text).is_err(), "{text:?}");
     }
-    assert!(HostName::parse(&"a.".repeat(127).trim_end_matches('.').to_owned()).is_ok());
+    assert!(HostName::parse("a.".repeat(127).trim_end_matches('.')).is_ok());
     assert!(HostName::parse(&format!("{}.com", "a".repeat(64))).is_err());
     assert!(HostName::parse(&format!("{}.com", vec!["a".repeat(60); 5].join("."))).is_err());
     assert_eq!(HostName::parse("xn--bcher-kva.Example").unwrap().as_str(), "xn--bcher-kva.example");

@@ -8,4 +8,5 @@ mod extension;
 mod generated;
 mod reading;
 mod schema;
+mod sdk;
 mod validation;
