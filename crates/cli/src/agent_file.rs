@@ -172,11 +172,14 @@ impl AgentFile {
     }
 
     /// The manifest and the directory that its local sources are relative to.
-    pub(crate) fn manifest(&self, agent_path: &Path) -> Result<Option<(Manifest, PathBuf)>, CommandError> {
+    pub(crate) async fn manifest(
+        &self,
+        agent_path: &Path,
+    ) -> Result<Option<(Manifest, PathBuf)>, CommandError> {
         let base = directory(agent_path)?;
         match &self.manifest {
             None => Ok(None),
-            Some(ManifestField::Path(path)) => read_manifest(&base.join(path)).map(Some),
+            Some(ManifestField::Path(path)) => crate::lock::read_locked(&base.join(path)).await.map(Some),
             Some(ManifestField::Inline(table)) => {
                 let value = serde_json::to_value(table).map_err(|error| {
                     CommandError::input(format!("{}: manifest: {error}", agent_path.display()))

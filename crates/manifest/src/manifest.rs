@@ -130,12 +130,29 @@ impl Manifest {
         self.environment.value.iter().map(|(name, value)| (name.clone(), value.as_str().to_owned())).collect()
     }
 
+    /// The entry at a path.
+    pub fn entry_mut(&mut self, path: &RelPath) -> Option<&mut Entry> {
+        find(&mut self.entries, path.as_str())
+    }
+
     /// All entries, a directory before what is in it, otherwise in the order they were written.
     pub fn located(&self) -> Vec<Located<'_>> {
         let mut found = Vec::new();
         locate(&self.entries, "entries", Some(""), &mut found);
         found
     }
+}
+
+fn find<'a>(entries: &'a mut IndexMap<String, Entry>, path: &str) -> Option<&'a mut Entry> {
+    entries.iter_mut().find_map(|(key, entry)| {
+        let name = RelPath::parse(key).ok()?;
+        let rest = path.strip_prefix(name.as_str())?;
+        if rest.is_empty() {
+            return Some(entry);
+        }
+        let EntryKind::Dir(dir) = &mut entry.kind else { return None };
+        find(&mut dir.children, rest.strip_prefix('/')?)
+    })
 }
 
 /// `above` is the path of the directory around: empty for the root, `None` where it is no path.

@@ -206,7 +206,8 @@ impl GitSource {
     }
 
     fn is_commit(&self) -> bool {
-        (7..=40).contains(&self.reference.len())
+        // In full, it is 40 digits long, or 64 where the repository uses SHA-256.
+        matches!(self.reference.len(), 7..=40 | 64)
             && self.reference.chars().all(|char| char.is_ascii_hexdigit())
     }
 

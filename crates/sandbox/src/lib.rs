@@ -13,6 +13,7 @@ mod error;
 mod exec;
 mod file;
 mod git;
+mod lock;
 mod materialise;
 mod none;
 mod plan;
@@ -28,6 +29,7 @@ pub use exec::{
     Process, Stdin, Stream, TtySize, collect,
 };
 pub use file::{FileKind, FileStat, WriteOptions};
+pub use lock::{Lock, Locked};
 pub use materialise::{Materialised, apply_to_dir, materialise};
 pub use none::NoSandbox;
 pub use plan::Plan;

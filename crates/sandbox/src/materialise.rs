@@ -9,7 +9,7 @@ use tokio_util::io::SyncIoBridge;
 
 use crate::git::Clone;
 use crate::plan::{Content, Plan};
-use crate::stage::{Halt, produce};
+use crate::stage::{Entries, Halt, produce};
 use crate::{ArchiveReader, BoxFuture, SandboxError, SandboxSession};
 
 /// How much of the archive is held between its two ends.
@@ -80,7 +80,7 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
     let (input, output) = tokio::io::duplex(BUFFER);
     let input = SyncIoBridge::new(input);
     let plan = plan.clone();
-    let produced = blocking(move || produce(&plan, &clones, input));
+    let produced = blocking(move || produce(&plan, Some(&clones), input));
     let (produced, read) = tokio::join!(produced, read(Box::pin(output)));
     match (produced?, read) {
         // The source's failure explains the reader's: the stream broke off.
@@ -89,8 +89,19 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
             member: "(end)".to_owned(),
             reason: "it was not read to its end".to_owned(),
         }),
-        (Ok(materialised), Ok(())) => Ok(materialised),
+        (Ok((materialised, _)), Ok(())) => Ok(materialised),
     }
+}
+
+/// Reads what would be staged, and keeps its digests alone. Without `clones`, repositories are left out.
+pub(crate) async fn survey(plan: &Plan, clones: bool) -> Result<(Materialised, Entries), SandboxError> {
+    let clones = if clones { Some(clone_all(plan).await?) } else { None };
+    let plan = plan.clone();
+    let produced = blocking(move || produce(&plan, clones.as_deref(), std::io::sink())).await?;
+    produced.map_err(|halt| match halt {
+        Halt::Failed(error) => error,
+        Halt::Unread => SandboxError::Invalid { reason: "staging was interrupted".to_owned() },
+    })
 }
 
 /// The repositories of a plan's steps, in their order.

@@ -12,12 +12,13 @@ use mooring_manifest::Manifest;
 use mooring_model::{Item, Prices};
 use serde_json::json;
 
-use crate::agent_file::{AgentFile, Models, absolute_script, read_manifest};
+use crate::agent_file::{AgentFile, Models, absolute_script};
 use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
 use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
 use crate::host;
+use crate::lock::read_locked;
 use crate::view::live::{JsonLines, Terminal};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
@@ -69,8 +70,8 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     };
     let manifest = match (&before, &args.manifest) {
         (Some(before), _) => Some(conversation::manifest(before)?),
-        (None, Some(path)) => Some(read_manifest(path)?),
-        (None, None) => file.manifest(&agent_path)?,
+        (None, Some(path)) => Some(read_locked(path).await?),
+        (None, None) => file.manifest(&agent_path).await?,
     };
     let (manifest, manifest_base) = manifest.unwrap_or_else(|| (Manifest::default(), here.clone()));
 

@@ -25,15 +25,15 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-struct Repository {
-    base: TempDir,
+pub(crate) struct Repository {
+    pub(crate) base: TempDir,
     first: String,
-    second: String,
+    pub(crate) second: String,
 }
 
 impl Repository {
     /// `srv/o/r` with two commits, a tag on the first, and a branch that looks like a commit.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let work = base.path().join("srv/o/r");
         fs::create_dir_all(&work).unwrap();
@@ -52,11 +52,19 @@ impl Repository {
         Self { base, first, second }
     }
 
-    fn entry(&self, reference: &str) -> Value {
+    pub(crate) fn entry(&self, reference: &str) -> Value {
         json!({
             "type": "git_repo", "host": format!("file://{}/srv", self.base.path().display()), "repo": "o/r",
             "ref": reference,
         })
+    }
+
+    /// Commits one changed file on the branch `main`.
+    pub(crate) fn commit(&self, path: &str, content: &str) -> String {
+        let work = self.base.path().join("srv/o/r");
+        write(work.join(path), content);
+        git(&work, &["commit", "--quiet", "-am", "more"]);
+        git(&work, &["rev-parse", "HEAD"])
     }
 
     async fn staged(&self, entry: &Value) -> (DirSession, mooring_sandbox::Materialised) {
