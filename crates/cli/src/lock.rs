@@ -10,7 +10,7 @@ use crate::agent_file::read_manifest;
 use crate::command_error::CommandError;
 
 /// Reads and checks a manifest, with its sources as its lock says, where there is one.
-pub(crate) async fn read_locked(path: &Path) -> Result<(Manifest, PathBuf), CommandError> {
+pub(crate) fn read_locked(path: &Path) -> Result<(Manifest, PathBuf), CommandError> {
     let (manifest, base) = read_manifest(path)?;
     let file = lock_file(path);
     let text = match fs_err::read_to_string(&file) {
@@ -27,7 +27,7 @@ pub(crate) async fn read_locked(path: &Path) -> Result<(Manifest, PathBuf), Comm
     };
     let pinned = Lock::from_json(&text).and_then(|lock| Ok((lock.pin(&manifest)?, lock)));
     let (manifest, lock) = pinned.map_err(refused)?;
-    lock.verify(&plan(&manifest, &base)?).await.map_err(refused)?;
+    lock.verify(&plan(&manifest, &base)?).map_err(refused)?;
     Ok((manifest, base))
 }
 

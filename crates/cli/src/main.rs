@@ -10,6 +10,7 @@ mod command_error;
 mod home;
 mod host;
 mod lock;
+mod team;
 mod view;
 
 use std::process::ExitCode;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use mooring_manifest::{EntryKind, Manifest, RelPath};
 use serde::{Deserialize, Serialize};
 
-use crate::materialise::survey;
+use crate::materialise::{blocking, clone_all};
+use crate::stage::survey;
 use crate::{Plan, SandboxError};
 
 /// What a manifest's sources were.
@@ -41,7 +42,9 @@ impl Lock {
     /// # Errors
     /// What materialisation would return.
     pub async fn of(manifest: &Manifest, plan: &Plan) -> Result<Self, SandboxError> {
-        let (mut staged, entries) = survey(plan, true).await?;
+        let clones = clone_all(plan).await?;
+        let own = plan.clone();
+        let (mut staged, entries) = blocking(move || survey(&own, Some(&clones))).await??;
         let entries = entries.into_iter().map(|(path, digest)| {
             let commit = staged.commits.remove(&path);
             (path, Locked { digest, commit })
@@ -102,12 +105,12 @@ impl Lock {
     }
 
     /// Makes sure that the files on the host are those that were locked. Repositories are not asked: a commit that
-    /// is pinned is what it was, or cannot be fetched.
+    /// is pinned is what it was, or cannot be fetched. This reads all files, and blocks.
     ///
     /// # Errors
     /// [`SandboxError::Stage`] with the first entry that differs.
-    pub async fn verify(&self, plan: &Plan) -> Result<(), SandboxError> {
-        let (_, entries) = survey(plan, false).await?;
+    pub fn verify(&self, plan: &Plan) -> Result<(), SandboxError> {
+        let (_, entries) = survey(plan, None)?;
         for (path, digest) in entries {
             match self.entries.get(&path) {
                 Some(locked) if locked.digest == digest => {}

@@ -9,7 +9,7 @@ use tokio_util::io::SyncIoBridge;
 
 use crate::git::Clone;
 use crate::plan::{Content, Plan};
-use crate::stage::{Entries, Halt, produce};
+use crate::stage::{Halt, produce};
 use crate::{ArchiveReader, BoxFuture, SandboxError, SandboxSession};
 
 /// How much of the archive is held between its two ends.
@@ -93,19 +93,8 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
     }
 }
 
-/// Reads what would be staged, and keeps its digests alone. Without `clones`, repositories are left out.
-pub(crate) async fn survey(plan: &Plan, clones: bool) -> Result<(Materialised, Entries), SandboxError> {
-    let clones = if clones { Some(clone_all(plan).await?) } else { None };
-    let plan = plan.clone();
-    let produced = blocking(move || produce(&plan, clones.as_deref(), std::io::sink())).await?;
-    produced.map_err(|halt| match halt {
-        Halt::Failed(error) => error,
-        Halt::Unread => SandboxError::Invalid { reason: "staging was interrupted".to_owned() },
-    })
-}
-
 /// The repositories of a plan's steps, in their order.
-async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
+pub(crate) async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     let mut clones: Vec<BoxFuture<'_, Result<Clone, SandboxError>>> = Vec::new();
     for step in plan.steps.iter() {
         if let Content::Git(source) = &step.content {
@@ -115,7 +104,7 @@ async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| SandboxError::Invalid { reason: format!("staging was interrupted: {error}") })

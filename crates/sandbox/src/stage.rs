@@ -64,6 +64,17 @@ pub(crate) fn produce(
     Ok((staged, entries))
 }
 
+/// Reads what would be staged, and keeps its digests alone.
+pub(crate) fn survey(
+    plan: &Plan,
+    clones: Option<&[Clone]>,
+) -> Result<(Materialised, Entries), SandboxError> {
+    produce(plan, clones, std::io::sink()).map_err(|halt| match halt {
+        Halt::Failed(error) => error,
+        Halt::Unread => SandboxError::Invalid { reason: "staging was interrupted".to_owned() },
+    })
+}
+
 fn halt(step: &Step, fault: Fault) -> Halt {
     match fault {
         Fault::Archive(ArchiveError::Stream { .. }) => Halt::Unread,

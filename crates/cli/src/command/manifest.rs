@@ -40,7 +40,7 @@ fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> {
 }
 
 async fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
-    let (manifest, base) = read_locked(&args.file).await?;
+    let (manifest, base) = read_locked(&args.file)?;
     let plan = Plan::new(&manifest, &base, &directory(), "directory")?;
     let root = absolute(&args.root)?;
     let staged = apply_to_dir(&plan, &root).await?;

@@ -39,7 +39,7 @@ async fn a_locked_branch_stays_where_it_was() {
     let entry = pinned.entry_mut(&RelPath::parse("src/deep/repo").unwrap()).unwrap();
     assert!(matches!(&entry.kind, EntryKind::GitRepo(repo) if repo.reference == repository.second));
     let plan = plan(&pinned, &repository);
-    lock.verify(&plan).await.unwrap();
+    lock.verify(&plan).unwrap();
     let session = DirSession::new();
     let staged = materialise(&plan, &session).await.unwrap();
     assert_eq!(staged.commits["src/deep/repo"], repository.second);
@@ -54,16 +54,16 @@ async fn what_differs_from_the_lock_is_refused_by_name() {
     let plan = plan(&before, &repository);
     let lock = Lock::of(&before, &plan).await.unwrap();
     write(repository.base.path().join("docs/a"), "b");
-    let refused = lock.verify(&plan).await.unwrap_err().to_string();
+    let refused = lock.verify(&plan).unwrap_err().to_string();
     assert!(
         refused.starts_with("cannot stage entry 'docs': it is not what was locked: it was "),
         "{refused}"
     );
     write(repository.base.path().join("docs/a"), "a");
     // Only content, names and modes count.
-    lock.verify(&plan).await.unwrap();
+    lock.verify(&plan).unwrap();
     write(repository.base.path().join("docs/b"), "");
-    lock.verify(&plan).await.unwrap_err();
+    lock.verify(&plan).unwrap_err();
 
     let mut changed = before.clone();
     changed.root = "/other".into();
