@@ -286,6 +286,7 @@ impl Inner<'_> {
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);
         isolate::drop_rights()?;
+        let landlock = isolate::landlock::enter(&[&self.setup.root, "/tmp", "/run", "/dev/shm"])?;
         let mut mechanisms = self.groups.mechanisms.clone();
         let user = if root { "mapped range, not root outside" } else { "the caller alone, as 1000" };
         for (name, state) in [
@@ -300,6 +301,7 @@ impl Inner<'_> {
             ("no_new_privs", "on"),
             ("capabilities", "none"),
             ("workspace", files),
+            ("landlock", &landlock),
         ] {
             mechanisms.insert(name.into(), state.into());
         }
