@@ -15,6 +15,7 @@ mod file;
 mod git;
 mod lock;
 mod materialise;
+mod network;
 mod none;
 mod plan;
 mod session;
@@ -31,6 +32,7 @@ pub use exec::{
 pub use file::{FileKind, FileStat, WriteOptions};
 pub use lock::{Lock, Locked};
 pub use materialise::{Materialised, apply_to_dir, materialise};
+pub use network::{ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler, Ports};
 pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{Isolation, SandboxSession};
