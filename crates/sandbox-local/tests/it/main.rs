@@ -20,3 +20,4 @@ mod setup;
 mod stopping;
 mod terminals;
 mod unisolated;
+mod users;
