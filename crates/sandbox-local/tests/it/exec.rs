@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mooring_manifest::{Manifest, User};
 use mooring_sandbox::{
     CommandLine, Cursor, ExecRequest, Outcome, SandboxError, Stdin, WriteOptions, collect,
 };
 
-use crate::setup::{SOON, Sandbox, exited, is_root, seen};
+use crate::setup::{SOON, Sandbox, exited, seen};
 
 #[tokio::test]
 async fn arguments_reach_the_program_as_they_are() {

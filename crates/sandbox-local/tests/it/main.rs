@@ -13,6 +13,7 @@ mod inside;
 mod lifecycle;
 mod limits;
 mod lingering;
+mod nested;
 mod network;
 mod ordinary_user;
 mod output;
