@@ -7,6 +7,7 @@ mod approval;
 mod crash;
 mod crash_checks;
 mod driver;
+mod families;
 mod guardrail;
 mod hooks;
 mod machine;
