@@ -18,11 +18,11 @@ mod run;
 mod team;
 
 pub use answer::{Answer, Answered, answer};
-pub use budget::{Budget, Spent};
-pub use driver::{fold, resume, start};
+pub use budget::{Budget, Resource, Seconds, Spent};
+pub use driver::{amounts, budget_of, fold, resume, settle, start};
 pub use error::HarnessError;
 pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
-pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun};
+pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun, Terms};
 pub use team::{Handoff, HandoffFilter, SubAgent, SubSandbox};

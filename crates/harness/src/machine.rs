@@ -5,16 +5,19 @@
 //! nothing looks at more than the current turn.
 
 mod due;
+mod spend;
 
 use std::collections::BTreeSet;
 
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record, RunId};
-use mooring_model::{Item, StopReason, ToolSpec, Usage};
+use mooring_model::{Cost, Item, Prices, StopReason, ToolSpec, Usage};
 use serde_json::Value;
 
-use crate::budget::{Budget, Spent};
+use crate::budget::{Budget, Resource, Spent};
 use crate::run::{AgentSpec, Limits};
+
+use spend::Meter;
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +183,7 @@ pub struct State {
     pub started: Box<RunStarted>,
     /// The agent at work.
     pub agent: AgentSpec,
-    /// The bounds of the run.
+    /// The bounds of the run: its own, within what its tenant has for it.
     pub limits: Limits,
     /// The first line of what the user asks, cut to what a listing can show.
     pub headline: String,
@@ -208,6 +211,10 @@ pub struct State {
     pub last_seq: u64,
     /// How it ended, while it is over.
     pub finished: Option<RunFinished>,
+    own_limits: Limits,
+    granted: Budget,
+    prices: Prices,
+    meter: Meter,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
     /// The agent that goes on once the turn is over.
@@ -230,9 +237,13 @@ impl State {
         let mut state: Option<Self> = None;
         for record in records {
             match (&mut state, &record.event) {
-                (None, Event::RunStarted(started)) => state = Some(Self::begin(started, record.seq)?),
+                (None, Event::RunStarted(started)) => {
+                    let mut begun = Self::begin(started, record.seq)?;
+                    begun.pass(&record.event, record.at_ms);
+                    state = Some(begun);
+                }
                 (None, event) => return Err(misplaced(record.seq, event, "a run begins with run_started")),
-                (Some(state), event) => state.apply(event)?,
+                (Some(state), event) => state.apply_at(event, record.at_ms)?,
             }
         }
         Ok(state)
@@ -250,9 +261,14 @@ impl State {
         };
         let items =
             parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
+        let prices: Prices = match &started.prices {
+            Value::Null => Prices::default(),
+            prices => serde_json::from_value(prices.clone())
+                .map_err(|error| bad(format!("its prices cannot be read: {error}")))?,
+        };
         // What is asked now comes last.
         let asked = items.last().map(Item::text).unwrap_or_default();
-        Ok(Self {
+        let mut state = Self {
             headline: asked.lines().next().unwrap_or_default().chars().take(120).collect(),
             items,
             sandbox: SandboxState {
@@ -264,7 +280,11 @@ impl State {
             context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
             started: Box::new(started.clone()),
             agent,
+            own_limits: limits.clone(),
             limits,
+            granted: Budget::default(),
+            prices,
+            meter: Meter::default(),
             calls: Vec::new(),
             turns: 0,
             spent: Spent::default(),
@@ -280,16 +300,29 @@ impl State {
             last_answer: None,
             model_failure: None,
             handoff: None,
-        })
+        };
+        state.measure();
+        Ok(state)
     }
 
-    /// Folds one event.
+    /// Folds one event that happened at this time, in milliseconds since the Unix epoch.
+    pub fn apply_at(&mut self, event: &Event, at_ms: i64) -> Result<(), FoldError> {
+        self.pass(event, at_ms);
+        self.apply(event)
+    }
+
+    /// Folds one event, as if no time had passed.
     pub fn apply(&mut self, event: &Event) -> Result<(), FoldError> {
         self.last_seq += 1;
         let seq = self.last_seq;
         match event {
             Event::RunStarted(_) => return Err(misplaced(seq, event, "the run has begun already")),
             Event::DriverAttached(_) => self.attach(),
+            Event::BudgetGranted(granted) => {
+                self.granted(granted)
+                    .map_err(|error| misplaced(seq, event, &format!("it cannot be read: {error}")))?;
+                self.bound();
+            }
             Event::SandboxRequested(_) => {
                 self.sandbox.requested = true;
                 self.sandbox.failure = None;
@@ -308,6 +341,7 @@ impl State {
             Event::ContextAdded(context) => {
                 let items = parse_items(&context.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                self.added(&items);
                 if !items.is_empty() {
                     self.read.insert(context.provenance.clone());
                 }
@@ -318,6 +352,7 @@ impl State {
                 self.context_due = false;
             }
             Event::ModelRequested(_) => {
+                self.asked();
                 self.model_failure = None;
                 // A run of a version that knew no such context has none.
                 self.context_due = false;
@@ -331,9 +366,17 @@ impl State {
                 let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
                 let stop_reason =
                     serde_json::from_value(answer.stop_reason.clone()).unwrap_or(StopReason::Stop);
+                self.answered_with(&usage, &items);
+                self.retried(answer.retried_tokens);
+                let cost = answer.cost.as_deref().map_or(Ok(Cost::default()), Cost::parse);
+                self.spent.cost += cost
+                    .map_err(|reason| misplaced(seq, event, &format!("its cost is unreadable: {reason}")))?;
                 self.answered(items, usage, stop_reason);
             }
             Event::ModelFailed(failed) => {
+                self.not_asked();
+                self.retried(failed.retried_tokens);
+                self.spent.cost += self.most_for_input(failed.retried_tokens);
                 self.model_failure = Some(RunError {
                     code: format!("model_{}", failed.kind),
                     message: failed.message.clone(),
@@ -372,6 +415,7 @@ impl State {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
                     })?;
                 }
+                self.measure();
             }
             Event::ToolCompleted(completed) => {
                 let output: Item = serde_json::from_value(completed.output.clone())
@@ -404,7 +448,20 @@ impl State {
             Event::ApprovalAnswered(answer) => {
                 self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
             }
-            Event::CancelRequested(_) => self.cancelling = true,
+            Event::CancelRequested(_) => {
+                self.give_up_answer();
+                self.cancelling = true;
+            }
+            Event::DeadlinePassed(passed) => {
+                let over = [Resource::Seconds, Resource::SandboxSeconds]
+                    .into_iter()
+                    .find(|resource| resource.limit() == passed.limit);
+                if over.is_none() {
+                    return Err(misplaced(seq, event, "this version knows no such limit of time"));
+                }
+                self.give_up_answer();
+                self.meter.over = over;
+            }
             Event::RunFinished(finished) => {
                 self.status = match finished.status.as_str() {
                     "completed" => Status::Completed,
@@ -422,6 +479,21 @@ impl State {
             other => return Err(misplaced(seq, other, "this version does not know it")),
         }
         Ok(())
+    }
+
+    /// The bounds of the run as it began, whatever its tenant has for it.
+    pub fn own_limits(&self) -> &Limits {
+        &self.own_limits
+    }
+
+    /// What models cost, as it was known when the run began.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Whether the run is being brought to its end.
+    pub fn ending(&self) -> bool {
+        self.cancelling || self.meter.over.is_some()
     }
 
     /// How many answers of the model the conversation had before this run.
@@ -444,6 +516,8 @@ impl State {
 
     /// A new driver has nothing of what its predecessor had running.
     fn attach(&mut self) {
+        self.give_up_answer();
+        self.meter.over = None;
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
@@ -533,6 +607,7 @@ impl State {
         }
         for call in self.calls.drain(..) {
             if let CallStatus::Done(output) = call.status {
+                self.meter.add(&output);
                 self.items.push(*output);
             }
         }

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{History, Parent, RunError};
+use mooring_journal::event::{History, Parent, RunError, Tenant};
 use mooring_journal::{Journal, RunId};
 use mooring_manifest::Manifest;
-use mooring_model::{Item, ModelClient, Settings, Usage};
+use mooring_model::{Cost, Item, ModelClient, Prices, Settings, Usage};
 use mooring_sandbox::SandboxClient;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Handoff, Observer, Policy, Spent, Status, SubAgent};
+use crate::{Handoff, Observer, Policy, Seconds, Spent, Status, SubAgent};
 
 /// An agent, as the journal records it. Holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +84,15 @@ pub struct Limits {
     /// The most tool calls of the whole run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tool_calls: Option<u64>,
+    /// The most that the whole run may cost, in the unit of the prices. Needs a price for each model that may be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<Cost>,
+    /// How long the whole run may go on. Time without a driver does not count, as while it waits for an approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<Seconds>,
+    /// How long sandboxes may run for the whole run, those of sub-agents added up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sandbox_seconds: Option<Seconds>,
     /// The most tools that run at the same time.
     pub max_parallel_tools: usize,
     /// How many seconds one tool call may take. A command that runs longer goes on in the sandbox; this bounds a
@@ -97,10 +106,29 @@ impl Default for Limits {
             max_turns: 50,
             max_tokens: None,
             max_tool_calls: None,
+            max_cost: None,
+            max_seconds: None,
+            max_sandbox_seconds: None,
             max_parallel_tools: 8,
             tool_timeout_s: 600,
         }
     }
+}
+
+impl AgentSpec {
+    /// The models that may be asked for it.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.model.as_str()).chain(self.fallbacks.iter().map(String::as_str))
+    }
+}
+
+/// On what terms a run goes: what models cost, and who pays.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Terms {
+    /// What models cost. Of these, the run records those of its own agents, and stays with them.
+    pub prices: Prices,
+    /// Who pays, where it is not the run alone that is limited.
+    pub tenant: Option<Tenant>,
 }
 
 /// An agent with all that the journal records of it.
@@ -145,6 +173,8 @@ pub struct NewRun {
     pub parent: Option<Parent>,
     /// How many runs are above this one.
     pub depth: u64,
+    /// On what terms it goes.
+    pub terms: Terms,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
 }

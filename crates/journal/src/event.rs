@@ -50,6 +50,8 @@ pub enum Event {
     RunStarted(Box<RunStarted>),
     /// A driver took the run: at its start, and at each resume.
     DriverAttached(DriverAttached),
+    /// A tenant's account has set something aside for this run: it may use at most that.
+    BudgetGranted(BudgetGranted),
     /// Intent: a sandbox session is about to be made or started again.
     SandboxRequested(SandboxRequested),
     /// The sandbox runs and its workspace is staged.
@@ -78,6 +80,8 @@ pub enum Event {
     HandedOff(Box<HandedOff>),
     /// Somebody asked to cancel the run.
     CancelRequested(CancelRequested),
+    /// The run has used up its time.
+    DeadlinePassed(DeadlinePassed),
     /// The run is over, or waits for a person. A run that failed, was cancelled or waits can be taken up again:
     /// `driver_attached` follows then.
     RunFinished(RunFinished),
@@ -111,6 +115,12 @@ pub struct RunStarted {
     pub sandbox: Value,
     /// Bounds of the run: `max_turns` and the like.
     pub limits: Value,
+    /// What the models that may be asked cost, by name, as the table of prices said when the run began.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub prices: Value,
+    /// Who pays, where the run has a tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// The system instructions in full, as the model gets them.
     pub instructions: String,
     /// The tools on offer, as the model gets them.
@@ -166,6 +176,36 @@ pub struct History {
     /// Where what the model has read in it came from: `sandbox`, `tool`, `agent`, `runtime`.
     #[serde(default)]
     pub read: Vec<String>,
+}
+
+/// Who pays for a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tenant {
+    /// Its name.
+    pub name: String,
+    /// The account in the journal's store: one of the tenant's, that of the day or month in which the run began.
+    pub account: String,
+    /// What all runs of the account may use together: `max_tokens` and the like.
+    pub limits: Value,
+}
+
+/// A tenant's account has set something aside for this run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetGranted {
+    /// The account.
+    pub account: String,
+    /// What this run may use in all, what it has used before included: `max_tokens` and the like.
+    pub granted: Value,
+}
+
+/// The run has used up its time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadlinePassed {
+    /// The limit: `max_seconds` or `max_sandbox_seconds`.
+    pub limit: String,
 }
 
 /// Where a child run comes from.
@@ -286,8 +326,15 @@ pub struct ModelCompleted {
     /// Token ids, log-probabilities and policy version, where the provider gives them.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub capture: Value,
+    /// What it cost, in the unit of the prices that the run began with; absent where no price is known. Tries that
+    /// failed are in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
     /// How many tries it took.
     pub attempts: u32,
+    /// Tokens that tries read which failed after their answer had begun, and which the provider may bill. Estimated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
     /// Milliseconds until the first output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_output_ms: Option<u64>,
@@ -307,6 +354,9 @@ pub struct ModelFailed {
     pub message: String,
     /// Whether resuming the run may succeed.
     pub retryable: bool,
+    /// Tokens that tries read which failed after their answer had begun, and which the provider may bill. Estimated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
 }
 
 /// The policy asks a person whether a tool may be called.

@@ -15,12 +15,23 @@ enum Answer {
     Cancelled,
 }
 
+/// How a call of the model went until it answered.
+#[derive(Debug, Default)]
+struct Tries {
+    attempts: u32,
+    first_output: Option<i64>,
+    /// Whether something of an answer came in this try.
+    begun: bool,
+    /// Tries that failed once their answer had begun: they may be billed, and nobody says at what.
+    wasted: u64,
+}
+
 impl Driver<'_> {
     pub(super) async fn ask_model(&mut self) -> Result<(), HarnessError> {
         let turn = self.state.turns + 1;
         let ordinal = self.state.first_ordinal() + self.state.turns;
         let mut settings = self.state.agent.settings.clone();
-        if let Some(left) = self.state.tokens_left() {
+        if let Some(left) = self.state.answer_left() {
             settings.max_output_tokens =
                 Some(settings.max_output_tokens.map_or(left, |asked| asked.min(left)));
         }
@@ -35,9 +46,9 @@ impl Driver<'_> {
         self.flush(Durability::Process).await?;
 
         let began = self.now();
-        let mut first_output = None;
-        let mut attempts = 1;
-        let answer = self.stream_answer(ordinal, &settings, &mut first_output, &mut attempts).await;
+        let mut tries = Tries { attempts: 1, ..Tries::default() };
+        let answer = self.stream_answer(ordinal, &settings, &mut tries).await;
+        let read = self.state.context_tokens();
         let duration_ms = elapsed_ms(began, self.now());
         match answer {
             Answer::Cancelled => Ok(()),
@@ -46,34 +57,36 @@ impl Driver<'_> {
                 kind: error.kind.as_str().into(),
                 message: error.to_string(),
                 retryable: error.retryable(),
+                retried_tokens: read * (tries.wasted + u64::from(tries.begun)),
             })),
-            Answer::Response(response) => self.push(Event::ModelCompleted(Box::new(ModelCompleted {
-                turn,
-                ordinal,
-                response_id: response.id,
-                model: response.model,
-                items: response.items.iter().map(json).collect(),
-                usage: json(&response.usage),
-                stop_reason: json(&response.stop_reason),
-                capture: if response.capture == mooring_model::Capture::default() {
-                    serde_json::Value::Null
-                } else {
-                    json(&response.capture)
-                },
-                attempts,
-                first_output_ms: first_output.map(|at| elapsed_ms(began, at)),
-                duration_ms,
-            }))),
+            Answer::Response(response) => {
+                let retried_tokens = read * tries.wasted;
+                let by = self.model.answered_by(&response);
+                let cost = self.state.cost(by, &response.usage, retried_tokens);
+                self.push(Event::ModelCompleted(Box::new(ModelCompleted {
+                    turn,
+                    ordinal,
+                    response_id: response.id,
+                    model: response.model,
+                    items: response.items.iter().map(json).collect(),
+                    usage: json(&response.usage),
+                    stop_reason: json(&response.stop_reason),
+                    capture: if response.capture == mooring_model::Capture::default() {
+                        serde_json::Value::Null
+                    } else {
+                        json(&response.capture)
+                    },
+                    cost: cost.map(|cost| cost.amount()),
+                    attempts: tries.attempts,
+                    retried_tokens,
+                    first_output_ms: tries.first_output.map(|at| elapsed_ms(began, at)),
+                    duration_ms,
+                })))
+            }
         }
     }
 
-    async fn stream_answer(
-        &self,
-        ordinal: u64,
-        settings: &Settings,
-        first_output: &mut Option<i64>,
-        attempts: &mut u32,
-    ) -> Answer {
+    async fn stream_answer(&self, ordinal: u64, settings: &Settings, tries: &mut Tries) -> Answer {
         let request = ModelRequest {
             instructions: self.state.instructions(),
             items: &self.state.items,
@@ -97,12 +110,15 @@ impl Driver<'_> {
                 }
                 Some(Err(error)) => return Answer::Failed(error),
                 Some(Ok(ModelEvent::Completed(response))) => return Answer::Response(response),
-                Some(Ok(ModelEvent::Retrying { attempt, after, reason })) => {
-                    *attempts = attempt;
+                Some(Ok(ModelEvent::Retrying { attempt, after, reason, begun })) => {
+                    tries.attempts = attempt;
+                    tries.wasted += u64::from(begun || tries.begun);
+                    tries.begun = false;
                     observer.live(Live::Retrying { attempt, after, reason });
                 }
                 Some(Ok(event)) => {
-                    first_output.get_or_insert_with(|| self.now());
+                    tries.begun = true;
+                    tries.first_output.get_or_insert_with(|| self.now());
                     match event {
                         ModelEvent::TextDelta(text) => observer.live(Live::Text(text)),
                         ModelEvent::ReasoningDelta(text) => observer.live(Live::Reasoning(text)),

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mooring_harness::{Answer, HarnessError, NewRun, State, Status, answer, resume, start};
 use mooring_journal::{
-    Append, BoxFuture, Claim, Event, Journal, JournalError, MemoryJournal, Record, RunId, RunRow,
+    Amounts, Append, BoxFuture, Claim, Event, Holding, Journal, JournalError, MemoryJournal, Record, RunId,
+    RunRow,
 };
 use mooring_model::Item;
 use proptest::prelude::*;
@@ -71,6 +72,29 @@ impl Journal for Dying {
 
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>> {
         self.inner.signals(run)
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        want: &'a Amounts,
+        limit: &'a Amounts,
+    ) -> BoxFuture<'a, Result<Amounts, JournalError>> {
+        self.inner.reserve(account, holder, want, limit)
+    }
+
+    fn settle<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        spent: &'a Amounts,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        self.inner.settle(account, holder, spent)
+    }
+
+    fn holdings(&self) -> BoxFuture<'_, Result<Vec<Holding>, JournalError>> {
+        self.inner.holdings()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mooring_capability::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer, Terms};
 use mooring_journal::{Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -193,6 +193,7 @@ pub(crate) fn new_run(id: &str) -> NewRun {
         workspace: None,
         parent: None,
         depth: 0,
+        terms: Terms::default(),
         labels: BTreeMap::new(),
     }
 }

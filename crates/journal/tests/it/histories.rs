@@ -6,9 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, ContextAdded, DeadlinePassed,
+    DriverAttached, HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward,
+    RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted,
+    ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -46,6 +47,7 @@ fn every_history_loads_and_is_written_back_the_same() {
         [
             "v1-agents.jsonl",
             "v1-approvals.jsonl",
+            "v1-budgets.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
             "v1-unknown-events.jsonl",
@@ -100,7 +102,7 @@ fn fields_may_be_missing_or_new() {
 /// The database as version 1 wrote it opens, reads, and can be appended to.
 #[tokio::test]
 async fn every_database_opens() {
-    assert_eq!(names(".db"), ["v1.db"]);
+    assert_eq!(names(".db"), ["v1.db", "v2.db"]);
     for name in names(".db") {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.db");
@@ -180,6 +182,12 @@ fn every_event() -> Vec<Record> {
             manifest_base: Some("base".to_owned()),
             sandbox: json!({"backend": "local"}),
             limits: json!({"max_turns": 1}),
+            prices: json!({"model": {"input": "1", "output": "2"}}),
+            tenant: Some(Tenant {
+                name: "tenant".to_owned(),
+                account: "tenant 2026-08".to_owned(),
+                limits: json!({"max_tokens": 1}),
+            }),
             instructions: "instructions".to_owned(),
             tools: vec![json!({"name": "tool"})],
             team: [("mate".to_owned(), member())].into(),
@@ -193,6 +201,10 @@ fn every_event() -> Vec<Record> {
             labels: [("task".to_owned(), "label".to_owned())].into(),
         })),
         Event::DriverAttached(DriverAttached { pid: 1, runtime: "runtime".to_owned(), resumed: true }),
+        Event::BudgetGranted(BudgetGranted {
+            account: "tenant 2026-08".to_owned(),
+            granted: json!({"max_tokens": 1}),
+        }),
         Event::SandboxRequested(SandboxRequested {
             session_id: "session".to_owned(),
             backend: "local".to_owned(),
@@ -228,7 +240,9 @@ fn every_event() -> Vec<Record> {
             usage: json!({"input_tokens": 1}),
             stop_reason: json!("end"),
             capture: json!({"token_ids": [1], "logprobs": [-0.1], "policy_version": "1"}),
+            cost: Some("0.00018".to_owned()),
             attempts: 1,
+            retried_tokens: 1,
             first_output_ms: Some(1),
             duration_ms: 1,
         })),
@@ -237,6 +251,7 @@ fn every_event() -> Vec<Record> {
             kind: "kind".to_owned(),
             message: "message".to_owned(),
             retryable: true,
+            retried_tokens: 1,
         }),
         Event::ApprovalRequested(ApprovalRequested {
             approval_id: "0123456789ab".to_owned(),
@@ -294,6 +309,7 @@ fn every_event() -> Vec<Record> {
             filter: "folded".to_owned(),
         })),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
+        Event::DeadlinePassed(DeadlinePassed { limit: "max_seconds".to_owned() }),
         Event::RunFinished(RunFinished {
             status: "failed".to_owned(),
             output: Some("output".to_owned()),
