@@ -194,6 +194,20 @@ impl Team {
         Ok(Self { entry, others })
     }
 
+    /// The same agents with another one first, in the same workspace: a conversation goes on with the agent that had
+    /// it last.
+    pub(crate) fn led_by(mut self, name: &str) -> Self {
+        if let Some(mut entry) = self.others.remove(name) {
+            entry.manifest = self.entry.manifest.clone();
+            entry.manifest_base = self.entry.manifest_base.clone();
+            entry.sandbox = self.entry.sandbox.clone();
+            entry.limits = self.entry.limits.clone();
+            let before = std::mem::replace(&mut self.entry, entry);
+            self.others.insert(before.agent.name.clone(), before);
+        }
+        self
+    }
+
     /// All of them, the first one first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Loaded> {
         std::iter::once(&self.entry).chain(self.others.values())

@@ -68,6 +68,9 @@ fn refuse_unpriced(new: &NewRun) -> Result<(), HarnessError> {
 /// Refuses what can be known not to work before anything is recorded.
 async fn refuse(host: &Host, new: &NewRun) -> Result<(), HarnessError> {
     let entry = &new.entry;
+    for member in std::iter::once(entry).chain(new.team.values()) {
+        tool_specs(&member.agent, seat(host, &new.id, &member.agent.name)?)?;
+    }
     if let Some(client) = &seat(host, &new.id, &entry.agent.name)?.sandbox {
         let plan = stage::plan(client.as_ref(), &entry.manifest, &entry.manifest_base).await?;
         if let Some(workspace) = &new.workspace {

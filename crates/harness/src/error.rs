@@ -58,7 +58,7 @@ pub enum HarnessError {
     /// Two tools of an agent have one name: nobody could tell which one a call means.
     #[error(
         "agent '{agent}' has two tools named '{tool}'. Give one of them another name (`tool` of a handoff or a \
-         sub-agent, `prefix` of an MCP server)"
+         sub-agent)"
     )]
     SameName {
         /// The agent.

@@ -7,7 +7,7 @@
 mod due;
 mod spend;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record, RunId};
@@ -193,6 +193,8 @@ pub struct State {
     pub calls: Vec<Call>,
     /// Turns taken: answers of the model.
     pub turns: u64,
+    /// How many answers each model has given in this conversation.
+    pub answers: BTreeMap<String, u64>,
     /// What the run has used, the runs of its sub-agents included.
     pub spent: Spent,
     /// The sandbox.
@@ -266,6 +268,13 @@ impl State {
             prices => serde_json::from_value(prices.clone())
                 .map_err(|error| bad(format!("its prices cannot be read: {error}")))?,
         };
+        let answers = match &started.history {
+            Some(history) if history.answers.is_empty() => {
+                BTreeMap::from([(agent.model.clone(), history.responses)])
+            }
+            Some(history) => history.answers.clone(),
+            None => BTreeMap::new(),
+        };
         // What is asked now comes last.
         let asked = items.last().map(Item::text).unwrap_or_default();
         let mut state = Self {
@@ -287,6 +296,7 @@ impl State {
             meter: Meter::default(),
             calls: Vec::new(),
             turns: 0,
+            answers,
             spent: Spent::default(),
             status: Status::Running,
             cancelling: false,
@@ -496,9 +506,9 @@ impl State {
         self.cancelling || self.meter.over.is_some()
     }
 
-    /// How many answers of the model the conversation had before this run.
-    pub fn first_ordinal(&self) -> u64 {
-        self.started.history.as_ref().map_or(0, |history| history.responses)
+    /// How many answers the model of the agent at work has given in this conversation.
+    pub fn ordinal(&self) -> u64 {
+        self.answers.get(&self.agent.model).copied().unwrap_or(0)
     }
 
     /// The questions that wait for a person.
@@ -615,6 +625,10 @@ impl State {
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
         self.turns += 1;
+        match self.answers.get_mut(&self.agent.model) {
+            Some(answers) => *answers += 1,
+            None => drop(self.answers.insert(self.agent.model.clone(), 1)),
+        }
         self.spent.turns += 1;
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();

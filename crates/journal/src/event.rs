@@ -173,6 +173,9 @@ pub struct History {
     /// How many answers of the model the conversation had before.
     #[serde(default)]
     pub responses: u64,
+    /// How many of them each model gave, where several agents took part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, u64>,
     /// Where what the model has read in it came from: `sandbox`, `tool`, `agent`, `runtime`.
     #[serde(default)]
     pub read: Vec<String>,
@@ -293,7 +296,7 @@ pub struct ContextAdded {
 pub struct ModelRequested {
     /// The turn, from 1.
     pub turn: u64,
-    /// How many responses came before.
+    /// How many responses of this model came before.
     pub ordinal: u64,
     /// The model asked.
     pub model: String,
@@ -310,7 +313,7 @@ pub struct ModelRequested {
 pub struct ModelCompleted {
     /// The turn, from 1.
     pub turn: u64,
-    /// Which response of the run, from 0.
+    /// Which response of the agent's model, from 0.
     pub ordinal: u64,
     /// The provider's id of the response.
     #[serde(skip_serializing_if = "Option::is_none")]

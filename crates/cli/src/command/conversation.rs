@@ -20,6 +20,8 @@ pub(crate) struct Before {
     pub(crate) history: History,
     /// How the last run began: what the next one takes over unless it is told otherwise.
     pub(crate) started: mooring_journal::event::RunStarted,
+    /// The agent that had the conversation last.
+    pub(crate) agent: String,
     /// The sandbox session to work on in.
     pub(crate) sandbox: Option<(String, Value)>,
     /// Kept while the next run goes on: two runs of one conversation would work in one workspace.
@@ -45,11 +47,13 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
         history: History {
             run,
             items,
-            responses: state.first_ordinal() + state.turns,
+            responses: state.answers.values().sum(),
+            answers: state.answers,
             read: state.read.iter().cloned().collect(),
         },
         sandbox: state.sandbox.session.clone().map(|session| (session_id, session)),
         items: state.items,
+        agent: state.agent.name,
         started: *state.started,
         claim,
     }))

@@ -44,7 +44,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     }
     let agent_path = args.agent.clone().unwrap_or_else(|| here.join("(no agent file)"));
     let mut team = match (&args.agent, &before) {
-        (None, Some(before)) => Team::again(&before.started)?,
+        (None, Some(before)) => Team::again(&before.started)?.led_by(&before.agent),
         (path, before) => {
             let mut file = path.as_deref().map_or_else(|| Ok(AgentFile::default()), AgentFile::read)?;
             let manifest = match (before, &args.manifest) {

@@ -29,7 +29,7 @@ struct Tries {
 impl Driver<'_> {
     pub(super) async fn ask_model(&mut self) -> Result<(), HarnessError> {
         let turn = self.state.turns + 1;
-        let ordinal = self.state.first_ordinal() + self.state.turns;
+        let ordinal = self.state.ordinal();
         let mut settings = self.state.agent.settings.clone();
         if let Some(left) = self.state.answer_left() {
             settings.max_output_tokens =

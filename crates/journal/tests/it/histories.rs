@@ -175,6 +175,7 @@ fn every_event() -> Vec<Record> {
                 run: run_id("before"),
                 items: 2,
                 responses: 1,
+                answers: [("model".to_owned(), 1)].into(),
                 read: vec!["sandbox".to_owned()],
             }),
             manifest: json!({"version": 1}),
