@@ -45,6 +45,8 @@ pub(crate) struct AgentFile {
     /// Bounds of a run.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// Who pays: a tenant that the configuration file describes.
+    pub(crate) tenant: Option<String>,
     /// Sampling and the like.
     #[serde(default)]
     pub(crate) settings: Settings,
@@ -129,6 +131,7 @@ impl Default for AgentFile {
             agents: Vec::new(),
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
+            tenant: None,
             settings: Settings::default(),
             policy: Policy::default(),
             guidance: true,

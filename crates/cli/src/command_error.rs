@@ -71,6 +71,7 @@ impl From<HarnessError> for CommandError {
             | HarnessError::NoApproval { .. }
             | HarnessError::Part { .. }
             | HarnessError::SameName { .. }
+            | HarnessError::NoPrice { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),
             _ => Self::failed(error.to_string()),
         }

@@ -10,6 +10,7 @@ mod command_error;
 mod home;
 mod host;
 mod team;
+mod tenant;
 mod view;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Runs(args) => command::runs::runs(&args).await,
         Command::Show(args) => command::show::show(&args).await,
         Command::Events(args) => command::events::events(&args).await,
+        Command::Budget(args) => command::budget::budget(&args).await,
         Command::Cancel(args) => command::cancel::cancel(&args).await,
         Command::Approvals(args) => command::approve::list(&args).await,
         Command::Approve(args) => command::approve::approve(args).await,

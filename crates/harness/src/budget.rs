@@ -222,14 +222,14 @@ impl Budget {
 
 /// How much each gets whose own limit allows it: the height to which water rises that is poured into vessels of these
 /// sizes.
-fn level(left: u128, resource: Resource, own: &[Budget]) -> u128 {
+fn level(all: u128, resource: Resource, own: &[Budget]) -> u128 {
     if resource == Resource::Seconds {
-        return left;
+        return all;
     }
     let mut sizes: Vec<Option<u128>> = own.iter().map(|own| own.of(resource)).collect();
     // Those without a limit take what comes.
     sizes.sort_by_key(|size| size.unwrap_or(u128::MAX));
-    let mut left = left;
+    let mut left = all;
     let mut waiting = sizes.len() as u128;
     for size in sizes {
         let equal = left / waiting;
@@ -240,7 +240,7 @@ fn level(left: u128, resource: Resource, own: &[Budget]) -> u128 {
         waiting -= 1;
     }
     // Each has all that it may have.
-    left
+    all
 }
 
 impl Limits {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anstyle::{AnsiColor, Style};
+use mooring_harness::{Budget, Resource};
 use mooring_journal::event::{ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
@@ -143,6 +144,10 @@ impl Story {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
             }
             Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
+            Event::BudgetGranted(granted) => {
+                format!("{DIM}account {} grants {}{DIM:#}\n", safe(&granted.account), grant(&granted.granted))
+            }
+            Event::DeadlinePassed(passed) => format!("\n{BAD}time is up{BAD:#}  {}\n", safe(&passed.limit)),
             Event::RunFinished(finished) => self.finished(record, finished),
             Event::Reward(reward) => format!("reward  {} from {}\n", reward.value, safe(&reward.source)),
             Event::Unknown(fields) => {
@@ -213,7 +218,9 @@ impl Story {
         // Of a chain, the answer names who gave it; alone, the provider may call the model otherwise than we do.
         let model = if self.model.1 { &answer.model } else { &self.model.0 };
         let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
-        let cost = self.prices.cost(model, &usage);
+        // What was recorded, tries that failed included; a run that knew no price may have one now.
+        let recorded = answer.cost.as_deref().and_then(|cost| Cost::parse(cost).ok());
+        let cost = recorded.or_else(|| self.prices.cost(model, &usage));
         self.cost = self.cost.and_then(|sum| Some([sum, cost?].into_iter().sum()));
     }
 
@@ -370,4 +377,11 @@ fn tidy(text: &str) -> String {
 
 fn indent(text: &str, with: &str) -> String {
     text.lines().map(|line| format!("{with}{line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// What a tenant's account has set aside, in a line.
+fn grant(granted: &Value) -> String {
+    let budget: Budget = serde_json::from_value(granted.clone()).unwrap_or_default();
+    let part = |resource: Resource| Some(resource.show(budget.of(resource)?));
+    Resource::ALL.into_iter().filter_map(part).collect::<Vec<_>>().join(" · ")
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mooring_harness::{Answer, HarnessError, NewRun, State, Status, answer, resume, start};
+use mooring_harness::{Answer, HarnessError, NewRun, State, Status, answer, resume, settle, start};
+use mooring_journal::event::Tenant;
 use mooring_journal::{
     Amounts, Append, BoxFuture, Claim, Event, Holding, Journal, JournalError, MemoryJournal, Record, RunId,
     RunRow,
@@ -128,6 +129,9 @@ fn asking() -> NewRun {
     let mut new = new_run("r");
     new.entry.agent.policy =
         serde_json::from_value(json!({"rules": [{"tool": "pay", "action": "ask"}]})).unwrap();
+    // Somebody pays, and what is set aside must come back whatever happens.
+    let limits = json!({"max_tokens": 1_000_000, "max_tool_calls": 1_000});
+    new.terms.tenant = Some(Tenant { name: "acme".into(), account: "acme".into(), limits });
     new
 }
 
@@ -202,6 +206,11 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
 
     let records = events(&memory, "r").await;
     let state = State::fold(&records).unwrap().unwrap();
+    // Where the last driver died before it settled the account, anybody may.
+    settle(&memory, "acme", &run, "ann").await.unwrap();
+    let holding = memory.holdings().await.unwrap().remove(0);
+    assert_eq!((holding.open, holding.amounts["max_tokens"]), (false, state.spent.usage.total()));
+    assert_eq!(holding.amounts["max_tool_calls"], state.spent.tool_calls);
     let count = |wanted: fn(&Event) -> bool| records.iter().filter(|record| wanted(&record.event)).count();
     let asked = count(|event| matches!(event, Event::ApprovalRequested(_)));
     let payments = plan.iter().flatten().filter(|tool| **tool == "pay").count();

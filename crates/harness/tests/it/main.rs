@@ -4,6 +4,7 @@
 
 mod agents;
 mod approval;
+mod budget;
 mod crash;
 mod driver;
 mod machine;
