@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::{Handoff, Limits, Policy, SubAgent};
+use mooring_harness::{Compaction, Handoff, Limits, Policy, SubAgent};
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
@@ -50,6 +50,8 @@ pub(crate) struct AgentFile {
     /// Sampling and the like.
     #[serde(default)]
     pub(crate) settings: Settings,
+    /// When and how its conversation is shortened.
+    pub(crate) compaction: Option<Compaction>,
     /// What the agent may do without asking.
     #[serde(default)]
     pub(crate) policy: Policy,
@@ -132,6 +134,7 @@ impl Default for AgentFile {
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
             tenant: None,
+            compaction: None,
             settings: Settings::default(),
             policy: Policy::default(),
             guidance: true,
@@ -146,6 +149,9 @@ impl AgentFile {
         let mut agent: Self =
             toml::from_str(&text).map_err(|error| CommandError::input(toml_error(path, &text, &error)))?;
         for model in &mut agent.model.0 {
+            *model = absolute_script(model, &directory(path)?);
+        }
+        if let Some(model) = agent.compaction.as_mut().and_then(|compaction| compaction.model.as_mut()) {
             *model = absolute_script(model, &directory(path)?);
         }
         for name in &agent.capabilities {

@@ -75,6 +75,7 @@ impl Loaded {
                 handoffs: file.handoffs,
                 agents: file.agents,
                 settings: file.settings,
+                compaction: file.compaction,
                 policy: file.policy,
                 guidance: file.guidance,
             },

@@ -8,6 +8,7 @@ mod account;
 mod ask;
 mod call;
 mod child;
+mod compact;
 mod stage;
 mod time;
 
@@ -277,6 +278,7 @@ impl<'h> Driver<'h> {
             match self.state.next() {
                 Next::Sandbox => self.start_sandbox().await?,
                 Next::Context => self.add_context().await?,
+                Next::Compact(part) => self.compact(part).await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
@@ -433,6 +435,7 @@ fn changes_summary(event: &Event) -> bool {
         Event::RunStarted(_)
             | Event::DriverAttached(_)
             | Event::ModelCompleted(_)
+            | Event::Compacted(_)
             | Event::HandedOff(_)
             | Event::ApprovalRequested(_)
             | Event::ApprovalAnswered(_)

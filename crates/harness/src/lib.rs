@@ -9,6 +9,7 @@
 
 mod answer;
 mod budget;
+mod compaction;
 mod driver;
 mod error;
 mod machine;
@@ -19,6 +20,7 @@ mod team;
 
 pub use answer::{Answer, Answered, answer};
 pub use budget::{Budget, Resource, Seconds, Spent};
+pub use compaction::Compaction;
 pub use driver::{amounts, budget_of, fold, resume, settle, start};
 pub use error::HarnessError;
 pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};

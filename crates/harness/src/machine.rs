@@ -4,10 +4,12 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
+mod compact;
 mod due;
 mod spend;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record, RunId};
@@ -17,6 +19,7 @@ use serde_json::Value;
 use crate::budget::{Budget, Resource, Spent};
 use crate::run::{AgentSpec, Limits};
 
+use compact::Compactions;
 use spend::Meter;
 
 /// Where a run stands, for people and listings.
@@ -134,6 +137,8 @@ pub enum Next {
     Sandbox,
     /// Ask the workspace what it says about itself.
     Context,
+    /// Ask for a summary of these items, which is to take their place.
+    Compact(Range<usize>),
     /// Ask the model.
     Model,
     /// Call the tools of [`State::calls`] that are not done.
@@ -217,6 +222,7 @@ pub struct State {
     granted: Budget,
     prices: Prices,
     meter: Meter,
+    compactions: Compactions,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
     /// The agent that goes on once the turn is over.
@@ -294,6 +300,7 @@ impl State {
             granted: Budget::default(),
             prices,
             meter: Meter::default(),
+            compactions: Compactions::default(),
             calls: Vec::new(),
             turns: 0,
             answers,
@@ -346,6 +353,7 @@ impl State {
                 if !self.sandbox.running {
                     self.sandbox.failure = Some(lost.reason.clone());
                 }
+                self.forget_running();
                 self.sandbox.running = false;
             }
             Event::ContextAdded(context) => {
@@ -387,10 +395,25 @@ impl State {
                 self.not_asked();
                 self.retried(failed.retried_tokens);
                 self.spent.cost += self.most_for_input(failed.retried_tokens);
+                if failed.kind == "context_too_long" {
+                    // It may be shortened yet.
+                    let (code, message) = ("context_overflow".into(), failed.message.clone());
+                    self.compactions.overflow = Some(RunError { code, message });
+                    return Ok(());
+                }
                 self.model_failure = Some(RunError {
                     code: format!("model_{}", failed.kind),
                     message: failed.message.clone(),
                 });
+            }
+            Event::CompactionRequested(requested) => {
+                self.compaction_requested(requested).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::Compacted(compacted) => {
+                self.compacted(compacted).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::CompactionFailed(failed) => {
+                self.compaction_failed(failed).map_err(|reason| misplaced(seq, event, &reason))?;
             }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
@@ -425,6 +448,7 @@ impl State {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
                     })?;
                 }
+                self.forget_summary();
                 self.measure();
             }
             Event::ToolCompleted(completed) => {
@@ -437,6 +461,8 @@ impl State {
                 };
                 call.status = CallStatus::Done(Box::new(output));
                 call.reserved = Budget::default();
+                let call = call.clone();
+                Self::note_running(&mut self.compactions, &call, completed);
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -528,6 +554,8 @@ impl State {
     fn attach(&mut self) {
         self.give_up_answer();
         self.meter.over = None;
+        self.forget_running();
+        self.give_up_summary();
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
@@ -625,6 +653,7 @@ impl State {
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
         self.turns += 1;
+        self.forget_tries();
         match self.answers.get_mut(&self.agent.model) {
             Some(answers) => *answers += 1,
             None => drop(self.answers.insert(self.agent.model.clone(), 1)),

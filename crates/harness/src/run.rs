@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Handoff, Observer, Policy, Seconds, Spent, Status, SubAgent};
+use crate::{Compaction, Handoff, Observer, Policy, Seconds, Spent, Status, SubAgent};
 
 /// An agent, as the journal records it. Holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct AgentSpec {
     pub agents: Vec<SubAgent>,
     /// Sampling and the like.
     pub settings: Settings,
+    /// When and how its conversation is shortened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<Compaction>,
     /// What it may do without asking.
     pub policy: Policy,
     /// Whether it is told what the workspace says about itself (`AGENTS.md`, skills), as untrusted content.
@@ -65,6 +68,7 @@ impl Default for AgentSpec {
             handoffs: Vec::new(),
             agents: Vec::new(),
             settings: Settings::default(),
+            compaction: None,
             policy: Policy::default(),
             guidance: true,
         }
@@ -118,7 +122,10 @@ impl Default for Limits {
 impl AgentSpec {
     /// The models that may be asked for it.
     pub fn models(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.model.as_str()).chain(self.fallbacks.iter().map(String::as_str))
+        let summariser = self.compaction.as_ref().and_then(|compaction| compaction.model.as_deref());
+        std::iter::once(self.model.as_str())
+            .chain(self.fallbacks.iter().map(String::as_str))
+            .chain(summariser)
     }
 }
 
@@ -184,6 +191,8 @@ pub struct NewRun {
 pub struct AgentHost {
     /// The model.
     pub model: Arc<dyn ModelClient>,
+    /// The model that shortens its conversation, where it is another one.
+    pub summariser: Option<Arc<dyn ModelClient>>,
     /// Its tools.
     pub tools: Vec<Arc<dyn Tool>>,
     /// What makes the sandbox of a run that it begins; `None` where it needs none.

@@ -66,6 +66,12 @@ pub enum Event {
     ModelCompleted(Box<ModelCompleted>),
     /// The model could not be asked, after all retries.
     ModelFailed(ModelFailed),
+    /// Intent: a model is about to be asked for a summary of a part of the conversation.
+    CompactionRequested(CompactionRequested),
+    /// The conversation was shortened. What it was before stays in the journal.
+    Compacted(Box<Compacted>),
+    /// The conversation could not be shortened, and stays as it is.
+    CompactionFailed(CompactionFailed),
     /// The policy asks a person whether a tool may be called.
     ApprovalRequested(ApprovalRequested),
     /// A person answered, or the time to answer has passed.
@@ -305,6 +311,9 @@ pub struct ModelRequested {
     /// How many items of the run's conversation the request carries: its prompt is the instructions, the tools and
     /// the first this many items, all of which are in the journal.
     pub items: u64,
+    /// How often the conversation had been shortened: `items` counts what is left since.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub compactions: u64,
 }
 
 /// The model answered.
@@ -358,6 +367,77 @@ pub struct ModelFailed {
     /// Whether resuming the run may succeed.
     pub retryable: bool,
     /// Tokens that tries read which failed after their answer had begun, and which the provider may bill. Estimated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
+}
+
+/// A model is about to be asked for a summary of a part of the conversation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompactionRequested {
+    /// The turn that comes next, from 1.
+    pub turn: u64,
+    /// Which try before that turn, from 1.
+    pub attempt: u64,
+    /// The first item of the part, from 0.
+    pub from: u64,
+    /// The first item after it.
+    pub to: u64,
+    /// SHA-256 of the part's items, hex: only these may be replaced.
+    pub digest: String,
+    /// How many responses of this model came before.
+    pub ordinal: u64,
+    /// The model asked.
+    pub model: String,
+    /// Sampling parameters.
+    pub settings: Value,
+}
+
+/// A part of the conversation was replaced.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compacted {
+    /// The turn that comes next, from 1.
+    pub turn: u64,
+    /// The first item of the part, from 0.
+    pub from: u64,
+    /// The first item after it.
+    pub to: u64,
+    /// SHA-256 of the part's items, hex.
+    pub digest: String,
+    /// What takes its place: the user's messages of it, and a summary last.
+    pub items: Vec<Value>,
+    /// Which response of this model the summary is, from 0.
+    pub ordinal: u64,
+    /// The model that answered, in the provider's words.
+    pub model: String,
+    /// Tokens used.
+    pub usage: Value,
+    /// What it cost, as in `model_completed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Tokens that failed tries read, as in `model_completed`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A part of the conversation could not be replaced.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompactionFailed {
+    /// The turn that comes next, from 1.
+    pub turn: u64,
+    /// Why.
+    pub reason: String,
+    /// Tokens used, where the model answered.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub usage: Value,
+    /// What it cost, as in `model_completed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Tokens that failed tries read, as in `model_completed`.
     #[serde(skip_serializing_if = "is_zero")]
     pub retried_tokens: u64,
 }

@@ -15,7 +15,7 @@ use crate::retry::Retry;
 use crate::sse::{SseEvent, SseParser};
 use crate::{
     ModelClient, ModelError, ModelErrorKind, ModelEvent, ModelOptions, ModelRequest, ModelResponse,
-    ModelStream, Secret, fault,
+    ModelStream, Secret, Settings, fault,
 };
 
 /// The largest event that is read. A whole answer with an image in it fits.
@@ -273,6 +273,16 @@ pub(crate) fn decode(
 pub(crate) fn protocol(message: &str) -> ModelError {
     ModelError::new(ModelErrorKind::Protocol, "", message)
         .hint("Check that the `base_url` is an API of this kind; if it is, its server has a fault")
+}
+
+/// Refuses to ask an API for what it does not do: a conversation that nobody shortens would grow until it is refused.
+pub(crate) fn cannot_compact(settings: &Settings) -> Result<(), ModelError> {
+    if settings.compact_at.is_none() {
+        return Ok(());
+    }
+    let message = "this API does not shorten conversations";
+    Err(ModelError::new(ModelErrorKind::Unsupported, "", message)
+        .hint("Leave `provider` out of [compaction], and the runtime does it"))
 }
 
 /// The JSON object of an event.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use anstyle::{AnsiColor, Style};
 use mooring_harness::{Budget, Resource};
-use mooring_journal::event::{ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted};
+use mooring_journal::event::{
+    Compacted, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted,
+};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
 use serde_json::Value;
@@ -147,6 +149,10 @@ impl Story {
             Event::BudgetGranted(granted) => {
                 format!("{DIM}account {} grants {}{DIM:#}\n", safe(&granted.account), grant(&granted.granted))
             }
+            Event::Compacted(compacted) => self.compacted(compacted),
+            Event::CompactionFailed(failed) => {
+                format!("\n{DIM}the conversation stays as it is: {}{DIM:#}\n", one_line(&failed.reason, 150))
+            }
             Event::DeadlinePassed(passed) => format!("\n{BAD}time is up{BAD:#}  {}\n", safe(&passed.limit)),
             Event::RunFinished(finished) => self.finished(record, finished),
             Event::Reward(reward) => format!("reward  {} from {}\n", reward.value, safe(&reward.source)),
@@ -212,6 +218,24 @@ impl Story {
         let body =
             if texts.is_empty() { String::new() } else { indent(&tidy(&texts.join("\n")), "  ") + "\n" };
         format!("{head}{DIM:#}\n{body}")
+    }
+
+    fn compacted(&mut self, compacted: &Compacted) -> String {
+        let usage: Usage = serde_json::from_value(compacted.usage.clone()).unwrap_or_default();
+        let recorded = compacted.cost.as_deref().and_then(|cost| Cost::parse(cost).ok());
+        let cost = recorded.or_else(|| self.prices.cost(&compacted.model, &usage));
+        self.cost = self.cost.and_then(|sum| Some([sum, cost?].into_iter().sum()));
+        let part = count(compacted.to - compacted.from.min(compacted.to), "item");
+        let head = format!(
+            "\n{BOLD}shortened{BOLD:#} {DIM}· {part} into {} · {} in · {} out · {}{DIM:#}\n",
+            compacted.items.len(),
+            number(usage.input_tokens),
+            number(usage.output_tokens),
+            duration(compacted.duration_ms)
+        );
+        let last = compacted.items.last().and_then(|item| serde_json::from_value::<Item>(item.clone()).ok());
+        let text = last.map(|item| self.fold(&item.text())).unwrap_or_default();
+        head + &indent(&text, &format!("  {DIM}│{DIM:#} ")) + "\n"
     }
 
     fn price(&mut self, answer: &ModelCompleted) {

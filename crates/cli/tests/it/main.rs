@@ -5,6 +5,7 @@
 mod agents;
 mod approve;
 mod bad_input;
+mod budget;
 mod cancel;
 mod chat;
 mod example;

@@ -3,13 +3,13 @@
 use futures::StreamExt;
 use mooring_journal::event::{ModelCompleted, ModelFailed, ModelRequested};
 use mooring_journal::{Durability, Event};
-use mooring_model::{ModelError, ModelEvent, ModelRequest, ModelResponse, Settings};
+use mooring_model::{ModelClient, ModelError, ModelEvent, ModelRequest, ModelResponse};
 
 use super::{Driver, elapsed_ms, json};
 use crate::{HarnessError, Live};
 
 /// What came of one call of the model.
-enum Answer {
+pub(super) enum Answer {
     Response(Box<ModelResponse>),
     Failed(ModelError),
     Cancelled,
@@ -17,13 +17,13 @@ enum Answer {
 
 /// How a call of the model went until it answered.
 #[derive(Debug, Default)]
-struct Tries {
-    attempts: u32,
-    first_output: Option<i64>,
+pub(super) struct Tries {
+    pub(super) attempts: u32,
+    pub(super) first_output: Option<i64>,
     /// Whether something of an answer came in this try.
-    begun: bool,
+    pub(super) begun: bool,
     /// Tries that failed once their answer had begun: they may be billed, and nobody says at what.
-    wasted: u64,
+    pub(super) wasted: u64,
 }
 
 impl Driver<'_> {
@@ -35,19 +35,30 @@ impl Driver<'_> {
             settings.max_output_tokens =
                 Some(settings.max_output_tokens.map_or(left, |asked| asked.min(left)));
         }
+        let compaction = self.state.agent.compaction.as_ref();
+        settings.compact_at =
+            compaction.filter(|compaction| compaction.provider).map(|compaction| compaction.at_tokens);
         self.push(Event::ModelRequested(ModelRequested {
             turn,
             ordinal,
             model: self.state.agent.model.clone(),
             settings: json(&settings),
             items: self.state.items.len() as u64,
+            compactions: self.state.compactions(),
         }))?;
         // Asking again after a crash costs tokens, not truth: the process must outlive it, the disk need not.
         self.flush(Durability::Process).await?;
 
         let began = self.now();
         let mut tries = Tries { attempts: 1, ..Tries::default() };
-        let answer = self.stream_answer(ordinal, &settings, &mut tries).await;
+        let request = ModelRequest {
+            instructions: self.state.instructions(),
+            items: &self.state.items,
+            tools: &self.specs,
+            settings: &settings,
+            ordinal,
+        };
+        let answer = self.stream_answer(self.model.as_ref(), request, &mut tries, true).await;
         let read = self.state.context_tokens();
         let duration_ms = elapsed_ms(began, self.now());
         match answer {
@@ -86,16 +97,16 @@ impl Driver<'_> {
         }
     }
 
-    async fn stream_answer(&self, ordinal: u64, settings: &Settings, tries: &mut Tries) -> Answer {
-        let request = ModelRequest {
-            instructions: self.state.instructions(),
-            items: &self.state.items,
-            tools: &self.specs,
-            settings,
-            ordinal,
-        };
+    /// Waits for an answer of a model. Only what the agent itself says is shown as it comes.
+    pub(super) async fn stream_answer(
+        &self,
+        model: &dyn ModelClient,
+        request: ModelRequest<'_>,
+        tries: &mut Tries,
+        show: bool,
+    ) -> Answer {
         let observer = &self.host.observer;
-        let mut stream = self.model.stream(request);
+        let mut stream = model.stream(request);
         loop {
             let event = tokio::select! {
                 biased;
@@ -106,7 +117,7 @@ impl Driver<'_> {
                 None => {
                     let message = "the answer ended before it was whole";
                     let kind = mooring_model::ModelErrorKind::Protocol;
-                    return Answer::Failed(ModelError::new(kind, self.model.name(), message));
+                    return Answer::Failed(ModelError::new(kind, model.name(), message));
                 }
                 Some(Err(error)) => return Answer::Failed(error),
                 Some(Ok(ModelEvent::Completed(response))) => return Answer::Response(response),
@@ -120,6 +131,7 @@ impl Driver<'_> {
                     tries.begun = true;
                     tries.first_output.get_or_insert_with(|| self.now());
                     match event {
+                        _ if !show => {}
                         ModelEvent::TextDelta(text) => observer.live(Live::Text(text)),
                         ModelEvent::ReasoningDelta(text) => observer.live(Live::Reasoning(text)),
                         ModelEvent::ToolCallStarted { name } => {

@@ -82,6 +82,13 @@ impl State {
             );
             return self.finish(Status::Failed, None, Some(error("max_turns", message)));
         }
+        if let Some(part) = self.compaction_due() {
+            return Next::Compact(part);
+        }
+        if let Some(overflow) = &self.compactions.overflow {
+            let text = self.last_answer.as_ref().map(|answer| answer.text.clone());
+            return self.finish(Status::Failed, text.filter(|text| !text.is_empty()), Some(overflow.clone()));
+        }
         if let Some(resource) = self.no_room() {
             return self.exhausted(self.over(resource));
         }

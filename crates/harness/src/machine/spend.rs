@@ -158,13 +158,24 @@ impl State {
         items.into_iter().for_each(|item| self.meter.add(item));
     }
 
+    /// All of the next prompt, estimated.
+    pub(super) fn estimated(&self) -> u64 {
+        let tools = serde_json::to_string(&self.tools()).map_or(0, |text| text.len());
+        let around = tokens(self.instructions().len() + tools);
+        around + self.items.iter().map(estimate).sum::<u64>()
+    }
+
+    /// The conversation was shortened, as the estimates say: what the provider counted shrinks in proportion.
+    pub(super) fn shrunk(&mut self, before: u64, after: u64) {
+        let size = u128::from(self.context_tokens()) * u128::from(after) / u128::from(before.max(1));
+        self.meter.known = u64::try_from(size).unwrap_or(u64::MAX);
+        self.meter.added = 0;
+    }
+
     /// The conversation, or the agent that is told it, is another: all is estimated anew.
     pub(super) fn measure(&mut self) {
-        let tools = self.tools();
-        let tools = serde_json::to_string(&tools).map_or(0, |text| text.len());
         self.meter.known = 0;
-        self.meter.added = tokens(self.instructions().len() + tools);
-        self.meter.added += self.items.iter().map(estimate).sum::<u64>();
+        self.meter.added = self.estimated();
     }
 
     /// The run may use at most what its tenant's account has set aside.

@@ -371,8 +371,12 @@ fn with_workers(
     let mut new = limited(Limits::default());
     agents.get_mut("tester").unwrap().tools = Vec::new();
     for (name, answers) in workers {
-        let seat =
-            AgentHost { model: model("script:test", answers.clone()), tools: tools(&world), sandbox: None };
+        let seat = AgentHost {
+            model: model("script:test", answers.clone()),
+            summariser: None,
+            tools: tools(&world),
+            sandbox: None,
+        };
         agents.insert((*name).into(), seat);
         new.team.insert((*name).into(), member(name));
         new.entry.agent.agents.push(sub_agent(name));

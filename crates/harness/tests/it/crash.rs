@@ -19,10 +19,10 @@ use crate::world::{World, call, events, host, new_run, script, tools};
 /// A journal whose process dies at its nth append: either just before the events are there, or just after they are,
 /// before the driver hears of it.
 #[derive(Debug)]
-struct Dying {
-    inner: MemoryJournal,
-    appends_left: AtomicU64,
-    after: bool,
+pub(crate) struct Dying {
+    pub(crate) inner: MemoryJournal,
+    pub(crate) appends_left: AtomicU64,
+    pub(crate) after: bool,
 }
 
 fn dead() -> JournalError {

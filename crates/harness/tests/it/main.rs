@@ -5,6 +5,7 @@
 mod agents;
 mod approval;
 mod budget;
+mod compaction;
 mod crash;
 mod driver;
 mod machine;

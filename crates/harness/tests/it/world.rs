@@ -159,7 +159,10 @@ pub(crate) fn host(
     let clock = AtomicI64::new(1_700_000_000_000);
     let host = Host {
         journal,
-        agents: Arc::new(BTreeMap::from([("tester".into(), AgentHost { model, tools, sandbox: None })])),
+        agents: Arc::new(BTreeMap::from([(
+            "tester".into(),
+            AgentHost { model, summariser: None, tools, sandbox: None },
+        )])),
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
         cancel: CancellationToken::new(),

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, ContextAdded, DeadlinePassed,
-    DriverAttached, HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward,
-    RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted,
-    ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, HandedOff, History, Member,
+    ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
+    SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -48,6 +48,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-agents.jsonl",
             "v1-approvals.jsonl",
             "v1-budgets.jsonl",
+            "v1-compaction.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
             "v1-unknown-events.jsonl",
@@ -231,6 +232,7 @@ fn every_event() -> Vec<Record> {
             model: "model".to_owned(),
             settings: json!({"temperature": 0.5}),
             items: 1,
+            compactions: 1,
         }),
         Event::ModelCompleted(Box::new(ModelCompleted {
             turn: 1,
@@ -252,6 +254,36 @@ fn every_event() -> Vec<Record> {
             kind: "kind".to_owned(),
             message: "message".to_owned(),
             retryable: true,
+            retried_tokens: 1,
+        }),
+        Event::CompactionRequested(CompactionRequested {
+            turn: 1,
+            attempt: 1,
+            from: 1,
+            to: 2,
+            digest: "digest".to_owned(),
+            ordinal: 1,
+            model: "model".to_owned(),
+            settings: json!({"max_output_tokens": 1}),
+        }),
+        Event::Compacted(Box::new(Compacted {
+            turn: 1,
+            from: 1,
+            to: 2,
+            digest: "digest".to_owned(),
+            items: vec![json!({"type": "message"})],
+            ordinal: 1,
+            model: "model".to_owned(),
+            usage: json!({"input_tokens": 1}),
+            cost: Some("0.00018".to_owned()),
+            retried_tokens: 1,
+            duration_ms: 1,
+        })),
+        Event::CompactionFailed(CompactionFailed {
+            turn: 1,
+            reason: "reason".to_owned(),
+            usage: json!({"input_tokens": 1}),
+            cost: Some("0.00018".to_owned()),
             retried_tokens: 1,
         }),
         Event::ApprovalRequested(ApprovalRequested {
