@@ -341,7 +341,13 @@ async fn only_time_with_a_driver_counts() {
     let now = clock.fetch_add(day, std::sync::atomic::Ordering::Relaxed);
     let state = fold(journal.as_ref(), &run_id("r"), |_| {}).await.unwrap();
     let id = state.approvals().next().unwrap().1.approval_id.clone();
-    let yes = mooring_harness::Answer { allow: true, always: false, by: "ann".into(), reason: None };
+    let yes = mooring_harness::Answer {
+        allow: true,
+        always: false,
+        by: "ann".into(),
+        reason: None,
+        input: json!(null),
+    };
     mooring_harness::answer(journal.as_ref(), &run_id("r"), &id, yes, now).await.unwrap();
     clock.fetch_add(day, std::sync::atomic::Ordering::Relaxed);
     let finished = resume(&host, &run_id("r")).await.unwrap();

@@ -9,5 +9,6 @@ mod compaction;
 mod crash;
 mod driver;
 mod machine;
+mod matrix;
 mod policy;
 mod world;
