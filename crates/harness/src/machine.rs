@@ -322,6 +322,8 @@ impl State {
             handoff: None,
         };
         state.measure();
+        let summary = started.history.as_ref().and_then(|history| history.summary);
+        state.compactions.summary = summary.and_then(|at| usize::try_from(at).ok());
         Ok(state)
     }
 

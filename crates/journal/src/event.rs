@@ -182,6 +182,9 @@ pub struct History {
     /// How many of them each model gave, where several agents took part.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, u64>,
+    /// Which of the items is a summary of what came before it, where the conversation was shortened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<u64>,
     /// Where what the model has read in it came from: `sandbox`, `tool`, `agent`, `runtime`.
     #[serde(default)]
     pub read: Vec<String>,

@@ -177,6 +177,7 @@ fn every_event() -> Vec<Record> {
                 items: 2,
                 responses: 1,
                 answers: [("model".to_owned(), 1)].into(),
+                summary: Some(0),
                 read: vec!["sandbox".to_owned()],
             }),
             manifest: json!({"version": 1}),
