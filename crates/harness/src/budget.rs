@@ -204,6 +204,15 @@ impl Budget {
         })
     }
 
+    /// An equal part, where so many begin.
+    pub(crate) fn part(&self, of: u64) -> Self {
+        let of = u128::from(of.max(1));
+        Self::by(|resource| {
+            let left = self.of(resource)?;
+            Some(if resource == Resource::Seconds { left } else { left / of })
+        })
+    }
+
     /// A share for each of the runs that are to begin, by their own limits: as much for each, except that nobody gets
     /// more than its own limit allows, and the others get what it leaves.
     pub(crate) fn shares(&self, runs: &[Limits]) -> Vec<Self> {

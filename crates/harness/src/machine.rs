@@ -4,6 +4,7 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
+mod checks;
 mod compact;
 mod due;
 mod spend;
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 use crate::budget::{Budget, Resource, Spent};
 use crate::run::{AgentSpec, Limits};
 
+pub use checks::Check;
+use checks::Checks;
 use compact::Compactions;
 use spend::Meter;
 
@@ -70,6 +73,8 @@ pub enum CallStatus {
         /// What the tool had found out beforehand.
         prepared: Value,
     },
+    /// Its tool gave this, which guardrails have yet to look at.
+    Unchecked(Box<Item>),
     /// It is over; this is the item that the model gets.
     Done(Box<Item>),
 }
@@ -106,6 +111,8 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// The guardrails that have looked at it.
+    pub passed: BTreeSet<String>,
     /// A person's answer to what the call asked for: `action` and `content`.
     pub answer: Option<Value>,
 }
@@ -144,6 +151,10 @@ pub enum Next {
     Compact(Range<usize>),
     /// Ask the model.
     Model,
+    /// Make the checks of [`State::checks_due`].
+    Guard,
+    /// Hold the last answer against its schema.
+    CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
     /// Let another agent go on.
@@ -228,6 +239,7 @@ pub struct State {
     compactions: Compactions,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
+    checks: Checks,
     /// The agent that goes on once the turn is over.
     handoff: Option<String>,
 }
@@ -319,6 +331,7 @@ impl State {
             finished: None,
             last_answer: None,
             model_failure: None,
+            checks: Checks::default(),
             handoff: None,
         };
         state.measure();
@@ -411,6 +424,12 @@ impl State {
                     message: failed.message.clone(),
                 });
             }
+            Event::GuardrailChecked(checked) => {
+                self.guardrail_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::OutputChecked(checked) => {
+                self.output_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
             Event::CompactionRequested(requested) => {
                 self.compaction_requested(requested).map_err(|reason| misplaced(seq, event, &reason))?;
             }
@@ -457,6 +476,7 @@ impl State {
                     return Err(misplaced(seq, event, "no handoff to that agent is due"));
                 }
                 self.agent = self.mate(&handed.to).map_err(|reason| misplaced(seq, event, &reason))?;
+                self.checks.handed_off();
                 if let Some(items) = &handed.items {
                     self.items = parse_items(items).map_err(|error| {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
@@ -466,17 +486,14 @@ impl State {
                 self.measure();
             }
             Event::ToolCompleted(completed) => {
-                let output: Item = serde_json::from_value(completed.output.clone())
-                    .map_err(|error| misplaced(seq, event, &format!("its output cannot be read: {error}")))?;
-                let Some(call) =
-                    self.call(&completed.call_id, |status| !matches!(status, CallStatus::Done(_)))
-                else {
+                let output =
+                    parse_item(&completed.output).map_err(|reason| misplaced(seq, event, &reason))?;
+                let Some(place) = self.place(&completed.call_id) else {
                     return Err(misplaced(seq, event, "no open call of that id"));
                 };
-                call.status = CallStatus::Done(Box::new(output));
-                call.reserved = Budget::default();
-                let call = call.clone();
-                Self::note_running(&mut self.compactions, &call, completed);
+                self.calls[place].status = self.given(&self.calls[place], output, &completed.provenance);
+                self.calls[place].reserved = Budget::default();
+                self.note_running(place, completed);
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -580,6 +597,7 @@ impl State {
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
+        self.checks.attach();
         self.cancelling = false;
         // Failed and cancelled runs may be taken up again; the harness refuses completed ones before this.
         self.status = Status::Running;
@@ -673,6 +691,15 @@ impl State {
         self.calls.iter_mut().find(|call| call.call_id == call_id && status(&call.status))
     }
 
+    /// The open call of an id: one whose output is not there, or else one whose output guardrails have yet to look at.
+    fn place(&self, call_id: &str) -> Option<usize> {
+        let find = |wanted: fn(&CallStatus) -> bool| {
+            self.calls.iter().position(|call| call.call_id == call_id && wanted(&call.status))
+        };
+        find(|status| !matches!(status, CallStatus::Unchecked(_) | CallStatus::Done(_)))
+            .or_else(|| find(|status| matches!(status, CallStatus::Unchecked(_))))
+    }
+
     /// Once every call is over, their outputs join the conversation in the order of the calls, whatever order they
     /// came in: a replay gives the same conversation.
     fn close_turn(&mut self) {
@@ -698,7 +725,13 @@ impl State {
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
-        let text = texts.collect::<Vec<_>>().join("\n\n");
+        let mut texts = texts.collect::<Vec<_>>();
+        if self.agent.output.is_some() {
+            // What comes before is talk.
+            texts.drain(..texts.len().saturating_sub(1));
+        }
+        let text = texts.join("\n\n");
+        self.checks.answered();
         self.last_answer = Some(Answer { text, usage, stop_reason, called: !self.calls.is_empty() });
         self.items.extend(items);
     }
@@ -706,6 +739,10 @@ impl State {
 
 fn parse_items(values: &[Value]) -> Result<Vec<Item>, serde_json::Error> {
     values.iter().map(|value| serde_json::from_value(value.clone())).collect()
+}
+
+fn parse_item(value: &Value) -> Result<Item, String> {
+    serde_json::from_value(value.clone()).map_err(|error| format!("its item cannot be read: {error}"))
 }
 
 fn as_call(item: &Item) -> Option<Call> {
@@ -723,6 +760,7 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        passed: BTreeSet::new(),
         answer: None,
     })
 }

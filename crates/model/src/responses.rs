@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::http::key_header;
 use crate::sse::SseEvent;
+use crate::strict::Dialect;
 use crate::wire::{self, Decoder, Protocol, protocol, text};
 use crate::{
-    Capture, Content, Item, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse, Role,
-    Secret, StopReason, TokenLogprob, ToolKind, ToolSpec, Usage, fault,
+    Capture, Content, Item, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse,
+    OutputSchema, Role, Secret, StopReason, TokenLogprob, ToolKind, ToolSpec, Usage, fault,
 };
 
 /// Families that do not reason; they refuse a request that asks for encrypted reasoning.
@@ -81,6 +82,7 @@ impl Protocol for Responses {
             "context_management",
             settings.compact_at.map(|tokens| json!([{"type": "compaction", "compact_threshold": tokens}])),
         );
+        set("text", request.output.and_then(format));
         set("prompt_cache_key", settings.cache_key.clone().map(Value::from));
         Ok(body)
     }
@@ -88,6 +90,12 @@ impl Protocol for Responses {
     fn decoder(&self, _: &ModelRequest<'_>) -> Box<dyn Decoder> {
         Box::new(Reader::default())
     }
+}
+
+/// How the answer is held to a schema.
+fn format(output: &OutputSchema) -> Option<Value> {
+    let schema = output.strict_form(Dialect::OpenAi)?;
+    Some(json!({"format": {"type": "json_schema", "name": "output", "schema": schema, "strict": true}}))
 }
 
 fn tool(tool: &ToolSpec) -> Value {

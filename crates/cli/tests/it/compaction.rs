@@ -19,7 +19,10 @@ fn a_conversation_is_shortened_and_what_still_runs_is_carried_over() {
     );
     let long = format!("seq 1 {}", 20_000);
     let lines = [
-        counted(&exec(0, &["sleep 300"]).replace("sleep 300\\\"", "sleep 300\\\",\\\"yield_time_ms\\\":250"), 5_000),
+        counted(
+            &exec(0, &["sleep 300"]).replace("sleep 300\\\"", "sleep 300\\\",\\\"yield_time_ms\\\":250"),
+            5_000,
+        ),
         counted(&exec(1, &[&long, &long, &long]), 8_000),
         counted(&exec(2, &["true"]), 24_000),
         say("done"),
@@ -29,7 +32,8 @@ fn a_conversation_is_shortened_and_what_still_runs_is_carried_over() {
     let ran = moor.run(&["run", "--agent", "agent.toml", "count, and keep the server"]);
     assert_eq!((ran.code, ran.last()["output"].as_str()), (Some(0), Some("done")), "{}", ran.err);
     let swap = ran.json().into_iter().find(|event| event["type"] == "compacted").unwrap();
-    let summary = swap["items"].as_array().unwrap().last().unwrap()["content"][0]["text"].as_str().unwrap().to_owned();
+    let summary =
+        swap["items"].as_array().unwrap().last().unwrap()["content"][0]["text"].as_str().unwrap().to_owned();
     assert!(summary.contains("numbers were counted.") && summary.contains(": sleep 300"), "{summary}");
     assert!(summary.contains(&format!("moor show {} --full", ran.run())), "{summary}");
     let told = moor.run(&["show", &ran.run()]).out;

@@ -8,6 +8,7 @@ mod bad_input;
 mod budget;
 mod cancel;
 mod chat;
+mod checks;
 mod compaction;
 mod example;
 mod guidance;

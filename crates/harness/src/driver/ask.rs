@@ -31,6 +31,9 @@ impl Driver<'_> {
         let turn = self.state.turns + 1;
         let ordinal = self.state.ordinal();
         let mut settings = self.state.agent.settings.clone();
+        // Agents that judge work beside the model: each has a share of what is left.
+        let due = self.state.checks_beside_model();
+        let parts = self.judges(&due) + 1;
         if let Some(left) = self.state.answer_left() {
             settings.max_output_tokens =
                 Some(settings.max_output_tokens.map_or(left, |asked| asked.min(left)));
@@ -51,16 +54,23 @@ impl Driver<'_> {
 
         let began = self.now();
         let mut tries = Tries { attempts: 1, ..Tries::default() };
+        let mut checks = self.begin_checks(&due, &self.share(parts));
         let request = ModelRequest {
             instructions: self.state.instructions(),
             items: &self.state.items,
             tools: &self.specs,
             settings: &settings,
+            output: self.state.agent.output.as_ref().map(|typed| &typed.form),
             ordinal,
         };
-        let answer = self.stream_answer(self.model.as_ref(), request, &mut tries, true).await;
+        let asking = self.stream_answer(self.model.as_ref(), request, &mut tries, true);
+        // Where a guardrail trips, nobody waits for the answer.
+        let answer = checks.beside(asking).await.unwrap_or(Answer::Cancelled);
         let read = self.state.context_tokens();
         let duration_ms = elapsed_ms(began, self.now());
+        if !matches!(answer, Answer::Response(_)) {
+            checks.stop();
+        }
         match answer {
             Answer::Cancelled => Ok(()),
             Answer::Failed(error) => self.push(Event::ModelFailed(ModelFailed {
@@ -94,7 +104,8 @@ impl Driver<'_> {
                     duration_ms,
                 })))
             }
-        }
+        }?;
+        self.end_checks(checks).await
     }
 
     /// Waits for an answer of a model. Only what the agent itself says is shown as it comes.

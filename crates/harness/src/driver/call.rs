@@ -126,19 +126,27 @@ impl Driver<'_> {
             // A sandbox that does not stop dies with this process; the run is cancelled all the same.
             session.stop().await.ok();
         }
+        self.cancel_judges().await?;
         let open: Vec<Call> = self.state.open_calls().cloned().collect();
         for call in open {
-            let spent = self.cancel_child(&call).await?;
+            let spent = match &call.child {
+                Some(child) => Some(self.cancel_child(child).await?),
+                None => None,
+            };
             let why = if self.state.cancelling { "the run was cancelled" } else { "the run's time was up" };
             let began = call.status != CallStatus::New;
-            let text = if began {
+            let text = if matches!(call.status, CallStatus::Unchecked(_)) {
+                format!(
+                    "cancelled: {why} before guardrails had looked at what this call gave; it took effect."
+                )
+            } else if began {
                 format!("cancelled: {why} while this call was running; it may have taken effect in part.")
             } else {
                 format!("cancelled: {why} before this call began.")
             };
             let mut event = answer(self.state.turns, &call, "cancelled", "runtime", &text);
             if let Event::ToolCompleted(completed) = &mut event
-                && call.child.is_some()
+                && let Some(spent) = spent
             {
                 completed.spent = json(&spent);
             }
@@ -164,7 +172,9 @@ impl Driver<'_> {
         let mut shares = self.shares(&starting).into_iter();
         let shares: Vec<Budget> =
             mates.iter().map(|mate| mate.and_then(|_| shares.next()).unwrap_or_default()).collect();
-        for (call, share) in calls.into_iter().zip(shares).filter(|(call, _)| !call.waits()) {
+        // Of those that guardrails have yet to look at, the outputs are there.
+        let open = |call: &Call| !call.waits() && !matches!(call.status, CallStatus::Unchecked(_));
+        for (call, share) in calls.into_iter().zip(shares).filter(|(call, _)| open(call)) {
             let (target, input) = match self.resolve(&call) {
                 Ok(resolved) => resolved,
                 Err(reason) => {
@@ -616,7 +626,7 @@ fn answer(turn: u64, call: &Call, status: &str, provenance: &str, text: &str) ->
     }))
 }
 
-fn output_item(call: &Call, output: FunctionOutput) -> Item {
+pub(super) fn output_item(call: &Call, output: FunctionOutput) -> Item {
     let call_id = call.call_id.clone();
     if call.custom {
         Item::CustomToolCallOutput { call_id, output, extra: Map::new() }

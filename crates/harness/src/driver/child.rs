@@ -15,15 +15,16 @@ use mooring_model::Item;
 use mooring_sandbox::SandboxSession;
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, begin, by_name, finished, fold, json, owner, refuse, seat, take_up};
+use super::ready::guards;
+use super::{Driver, begin, by_name, finished, json, left, owner, refuse, seat, take_up};
 use crate::run::{Finished, Host, Limits, Member, NewRun, Terms};
 use crate::team::MAX_DEPTH;
 use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Spent, Status, SubAgent, SubSandbox};
 
 /// A run that a call starts, or goes on with.
 pub(super) struct ChildRun {
-    host: Host,
-    new: NewRun,
+    pub(super) host: Host,
+    pub(super) new: NewRun,
     fork_of: Option<Arc<dyn SandboxSession>>,
 }
 
@@ -43,6 +44,7 @@ impl Driver<'_> {
         let seat = seat(self.host, &self.run, to)?;
         self.specs = self.state.tools();
         self.tools = by_name(seat, &self.specs);
+        self.guards = guards(seat, &self.state.agent);
         self.model = Arc::clone(&seat.model);
         Ok(())
     }
@@ -54,13 +56,22 @@ impl Driver<'_> {
         RunId(format!("{}-{}-{place}", self.run, self.state.turns))
     }
 
+    /// What each of so many gets that begin now and have no limits of their own.
+    pub(super) fn share(&self, runs: u64) -> Budget {
+        Budget::left(&self.state.limits, &self.state.spent, &self.set_aside()).part(runs)
+    }
+
+    /// What is set aside for the runs of calls.
+    fn set_aside(&self) -> Vec<Budget> {
+        self.state.open_calls().map(|call| call.reserved).collect()
+    }
+
     /// What is set aside for the runs of these agents, which begin now.
     pub(super) fn shares(&self, agents: &[&str]) -> Vec<Budget> {
         // An agent that cannot be read is told of when its run is made.
         let limits = |agent: &&str| self.member(agent).map(|member| member.limits).unwrap_or_default();
         let limits: Vec<Limits> = agents.iter().map(limits).collect();
-        let reserved: Vec<Budget> = self.state.open_calls().map(|call| call.reserved).collect();
-        Budget::left(&self.state.limits, &self.state.spent, &reserved).shares(&limits)
+        Budget::left(&self.state.limits, &self.state.spent, &self.set_aside()).shares(&limits)
     }
 
     /// The run of a call to a sub-agent, or what to tell the model.
@@ -127,10 +138,9 @@ impl Driver<'_> {
         Ok(ChildRun { host, new, fork_of })
     }
 
-    /// Cancels the run of a call, if there is one and it is not over; gives what it used.
-    pub(super) fn cancel_child<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Spent, HarnessError>> {
+    /// Cancels a run that belongs to this one, if there is one of that id and it is not over; gives what it used.
+    pub(super) fn cancel_child<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Spent, HarnessError>> {
         Box::pin(async move {
-            let Some(id) = &call.child else { return Ok(Spent::default()) };
             let claim = match self.host.journal.claim(id, &owner(self.host)).await {
                 Err(JournalError::UnknownRun { .. }) => return Ok(Spent::default()),
                 claim => claim?,
@@ -138,15 +148,15 @@ impl Driver<'_> {
             if claim.last_seq == 0 {
                 return Ok(Spent::default());
             }
-            let state = fold(self.host.journal.as_ref(), id, |_| {}).await?;
-            if !matches!(state.status, Status::Running | Status::Waiting) {
-                return Ok(state.spent);
+            let left = left(self.host, id).await?;
+            if !matches!(left.state.status, Status::Running | Status::Waiting) {
+                return Ok(left.state.spent);
             }
             let mut host = self.host.clone();
             host.cancel = CancellationToken::new();
             host.cancel.cancel();
             host.observer = Arc::new(Nested(Arc::clone(&self.host.observer)));
-            take_up(&host, id, claim, state).await?.drive().await.map(|ended| ended.spent)
+            take_up(&host, id, claim, left).await?.drive().await.map(|ended| ended.spent)
         })
     }
 
@@ -216,11 +226,11 @@ impl ChildRun {
                 // Its first driver died before it recorded how the run begins.
                 Ok(claim) if claim.last_seq == 0 => begin(&host, new, claim)?,
                 Ok(claim) => {
-                    let state = fold(host.journal.as_ref(), &id, |_| {}).await?;
-                    if !matches!(state.status, Status::Running | Status::Waiting) {
-                        return Ok(finished(&id, &state));
+                    let left = left(&host, &id).await?;
+                    if !matches!(left.state.status, Status::Running | Status::Waiting) {
+                        return Ok(finished(&id, &left.state));
                     }
-                    take_up(&host, &id, claim, state).await?
+                    take_up(&host, &id, claim, left).await?
                 }
             };
             driver.fork_of = fork_of;

@@ -53,6 +53,7 @@ impl Driver<'_> {
             items: &items,
             tools: &[],
             settings: &sampling,
+            output: None,
             ordinal,
         };
         let answer = self.stream_answer(model.as_ref(), request, &mut tries, false).await;

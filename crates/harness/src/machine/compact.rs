@@ -12,7 +12,7 @@ use mooring_journal::event::{Compacted, CompactionFailed, CompactionRequested, R
 use mooring_model::{Cost, Item, Usage};
 use serde_json::Value;
 
-use super::{Call, State, parse_items};
+use super::{State, parse_items};
 use crate::compaction::{digest_of, range};
 
 /// Tries before the next answer of the model.
@@ -167,13 +167,14 @@ impl State {
     }
 
     /// Notes whether a command goes on after its call, or has ended at last.
-    pub(super) fn note_running(running: &mut Compactions, call: &Call, completed: &ToolCompleted) {
+    pub(super) fn note_running(&mut self, place: usize, completed: &ToolCompleted) {
+        let (call, running) = (&self.calls[place], &mut self.compactions.running);
         let input: Value = serde_json::from_str(&call.input).unwrap_or_default();
         if let Some(id) = completed.details["session_id"].as_i64() {
             let what = input["cmd"].as_str().unwrap_or(&call.tool);
-            running.running.entry(id).or_insert_with(|| what.chars().take(200).collect());
+            running.entry(id).or_insert_with(|| what.chars().take(200).collect());
         } else if let Some(id) = input["session_id"].as_i64() {
-            running.running.remove(&id);
+            running.remove(&id);
         }
     }
 

@@ -49,13 +49,18 @@ impl State {
     }
 
     /// How many tokens the model may produce next; `None` without a limit. What it will read is set aside first, and
-    /// of a chain of models the dearest one counts.
+    /// of a chain of models the dearest one counts. Agents that judge beside the model have a share too.
     pub fn answer_left(&self) -> Option<u64> {
         let read = self.context_tokens();
-        let by_tokens =
-            self.limits.max_tokens.map(|most| most.saturating_sub(self.spent.usage.total() + read));
+        let beside = self.checks_beside_model().into_iter();
+        let judges = beside.filter(|check| self.agent.guardrails[check.guardrail].agent.is_some()).count();
+        let parts = judges as u64 + 1;
+        let by_tokens = self
+            .limits
+            .max_tokens
+            .map(|most| (most.saturating_sub(self.spent.usage.total()) / parts).saturating_sub(read));
         let by_cost = self.limits.max_cost.and_then(|most| {
-            let left = most.less(self.spent.cost);
+            let left = Cost::from_units(most.less(self.spent.cost).units() / u128::from(parts));
             let models = self.agent.models().map(|model| match self.prices.find(model) {
                 Some(price) => price.output_for(left.less(price.most_for_input(read))),
                 // Refused before the run began; and what has no price is not paid for.
@@ -71,9 +76,11 @@ impl State {
         if self.answer_left().is_none_or(|left| left >= LEAST_ANSWER) {
             return None;
         }
-        let most = self.limits.max_tokens.unwrap_or(u64::MAX);
-        let by_tokens = most.saturating_sub(self.spent.usage.total() + self.context_tokens()) < LEAST_ANSWER;
-        Some(if by_tokens { Resource::Tokens } else { Resource::Cost })
+        let tokens = self.limits.max_tokens.is_some_and(|most| {
+            most.saturating_sub(self.spent.usage.total() + self.context_tokens()) < LEAST_ANSWER
+        });
+        let money = self.limits.max_cost.is_some() && !tokens;
+        Some(if money { Resource::Cost } else { Resource::Tokens })
     }
 
     /// How much time is left before the run must end, and which limit says so. Time since the last event is not in

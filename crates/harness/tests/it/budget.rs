@@ -380,6 +380,7 @@ fn with_workers(
         let seat = AgentHost {
             model: model("script:test", answers.clone()),
             summariser: None,
+            guardrails: Vec::new(),
             tools: tools(&world),
             sandbox: None,
         };

@@ -25,6 +25,12 @@ pub(crate) struct Dying {
     pub(crate) after: bool,
 }
 
+impl Dying {
+    pub(crate) fn new(inner: MemoryJournal, nth: u64, after: bool) -> Self {
+        Self { inner, appends_left: nth.into(), after }
+    }
+}
+
 fn dead() -> JournalError {
     JournalError::Store { store: "test".into(), reason: "the process died".into() }
 }
@@ -161,7 +167,7 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
                 let at = if *after { &world.stuck_after } else { &world.stuck_before };
                 *at.lock().unwrap() = Some(call_id.clone());
             }
-            Arc::new(Dying { inner: memory.clone(), appends_left: nth.into(), after })
+            Arc::new(Dying::new(memory.clone(), nth, after))
         });
         let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns(plan)), tools(&world));
         let drive = async {

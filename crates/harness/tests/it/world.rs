@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mooring_capability::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer, Terms};
+use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Limits, Member, NewRun, Observer, Terms};
 use mooring_journal::{Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -161,9 +161,10 @@ pub(crate) fn host(
         journal,
         agents: Arc::new(BTreeMap::from([(
             "tester".into(),
-            AgentHost { model, summariser: None, tools, sandbox: None },
+            AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None },
         )])),
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
+        hooks: Hooks::default(),
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
         cancel: CancellationToken::new(),
         pid: 7,

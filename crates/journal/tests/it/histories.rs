@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
-    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, HandedOff, History, Member,
-    ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, GuardrailChecked, HandedOff, History,
+    Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
+    RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted,
+    ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -51,6 +52,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-compaction.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
+            "v1-guardrails.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -346,6 +348,24 @@ fn every_event() -> Vec<Record> {
             items: Some(vec![json!({"type": "message"})]),
             filter: "folded".to_owned(),
         })),
+        Event::GuardrailChecked(Box::new(GuardrailChecked {
+            turn: 1,
+            stage: "tool_output".to_owned(),
+            name: "guardrail".to_owned(),
+            verdict: "replace".to_owned(),
+            info: json!("info"),
+            call_id: Some("call".to_owned()),
+            output: json!({"type": "function_call_output"}),
+            child: Some(RunId("child".to_owned())),
+            spent: json!({"turns": 1}),
+            duration_ms: 1,
+        })),
+        Event::OutputChecked(OutputChecked {
+            turn: 1,
+            valid: false,
+            errors: vec!["error".to_owned()],
+            repair: json!({"type": "message"}),
+        }),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
         Event::DeadlinePassed(DeadlinePassed { limit: "max_seconds".to_owned() }),
         Event::RunFinished(RunFinished {

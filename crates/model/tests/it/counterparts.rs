@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::compaction::compaction_item;
 use crate::requests::sent;
-use crate::support::{Conversation, call, client, conversation, options};
+use crate::support::{Conversation, bare_conversation as bare, call, client, conversation, options, typed};
 
 /// A file of a counterpart: named by a variable, or where the setup puts it.
 fn counterpart(variable: &str, place: &str) -> PathBuf {
@@ -50,12 +50,7 @@ async fn the_sdks_would_send_the_same_requests() {
     // Neither is part of OpenAI's API: vLLM adds the one, and several servers the other.
     full.settings.return_token_ids = false;
     full.items.retain(|item| !matches!(item, Item::Reasoning { body } if body.contains_key("chat")));
-    let bare = Conversation {
-        instructions: String::new(),
-        items: vec![Item::user("Hi")],
-        tools: vec![],
-        settings: Settings::default(),
-    };
+    full.output = typed();
     let mut bodies = Map::new();
     for (protocol, specs) in [
         ("responses", ["openai/gpt-5", "openai/gpt-4.1"]),
@@ -70,7 +65,11 @@ async fn the_sdks_would_send_the_same_requests() {
                 full.settings.top_p = None;
             }
             of_protocol.push(sent(spec, &full).await.body);
-            of_protocol.push(sent(spec, &bare).await.body);
+            of_protocol.push(sent(spec, &bare()).await.body);
+            let typed = Conversation { output: typed(), ..bare() };
+            let typed = sent(spec, &typed).await.body;
+            assert!(typed.to_string().contains("json_schema"), "{typed}");
+            of_protocol.push(typed);
             if protocol == "responses" {
                 let mut shortened = full.clone();
                 shortened.settings.compact_at = Some(100_000);
@@ -81,7 +80,7 @@ async fn the_sdks_would_send_the_same_requests() {
         }
         bodies.insert(protocol.to_owned(), of_protocol.into());
     }
-    assert_eq!(sdk_check(&["bodies"], &bodies.into()).await, json!(14));
+    assert_eq!(sdk_check(&["bodies"], &bodies.into()).await, json!(20));
 }
 
 /// What the check prints of a response, from ours.

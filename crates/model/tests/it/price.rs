@@ -236,5 +236,9 @@ fn what_a_call_can_cost_at_most_is_known_before_it_is_made() {
     assert_eq!(price.most_for_input(1_000_000).to_string(), "$1.25");
     let most = Cost::parse("0.00001").unwrap();
     assert_eq!((price.output_for(most), own.find("b/two").unwrap().output_for(most)), (Some(2), None));
-    assert_eq!((own.find("a/other"), own.find("c/three")), (None, None), "only these, and only what is known");
+    assert_eq!(
+        (own.find("a/other"), own.find("c/three")),
+        (None, None),
+        "only these, and only what is known"
+    );
 }
