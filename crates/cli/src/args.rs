@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Cancel a run.
     Cancel(CancelArgs),
+    /// Show what tenants have used, and what is set aside for which runs.
+    Budget(BudgetArgs),
     /// List the calls that wait for a person to approve them.
     Approvals(ApprovalsArgs),
     /// Approve a call.
@@ -84,6 +86,9 @@ pub(crate) struct AgentArgs {
     /// Go on with the conversation of this name, in its workspace, or begin it.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// Who pays: a tenant that the configuration file describes. Goes before the agent file's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
     /// Print one JSON event per line, as into a pipe.
     #[arg(long)]
     pub(crate) json: bool,
@@ -153,6 +158,17 @@ pub(crate) struct EventsArgs {
 pub(crate) struct CancelArgs {
     /// The run's id.
     pub(crate) run: String,
+}
+
+/// `moor budget`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BudgetArgs {
+    /// Give back what is set aside for a run without a driver and not used, by what its journal says.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) settle: Option<String>,
+    /// Print one JSON object per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `moor approvals`.

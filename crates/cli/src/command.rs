@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod approve;
+pub(crate) mod budget;
 pub(crate) mod cancel;
 pub(crate) mod chat;
 pub(crate) mod conversation;

@@ -72,6 +72,7 @@ impl From<HarnessError> for CommandError {
             | HarnessError::Input { .. }
             | HarnessError::Part { .. }
             | HarnessError::SameName { .. }
+            | HarnessError::NoPrice { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),
             _ => Self::failed(error.to_string()),
         }

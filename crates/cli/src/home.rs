@@ -10,6 +10,7 @@ use mooring_model::{Prices, RateLimits};
 use serde::Deserialize;
 
 use crate::command_error::CommandError;
+use crate::tenant::TenantConfig;
 
 /// The directories of this user.
 #[derive(Debug, Clone)]
@@ -33,6 +34,10 @@ pub(crate) struct Config {
     pub(crate) prices: Prices,
     /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
+    /// Who pays where neither the command line nor the agent file says it.
+    pub(crate) tenant: Option<String>,
+    /// What all runs of a tenant may use together: `[tenants.NAME]`.
+    pub(crate) tenants: BTreeMap<String, TenantConfig>,
 }
 
 /// How to reach a provider.

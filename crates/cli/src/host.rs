@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
-use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Compaction, Hooks, Host, Observer};
 use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
@@ -89,10 +89,17 @@ impl<'a> Wiring<'a> {
             Some(_) => self.model(agent).map_err(|error| error.at(origin))?,
             None => Arc::new(ScriptModel::from_responses("none", Vec::new())),
         };
+        let summariser = match (&self.servers, &agent.compaction) {
+            (Some(_), Some(Compaction { model: Some(model), .. })) => {
+                Some(one_model(model, None, self.config, &self.limiters)?)
+            }
+            _ => None,
+        };
         let own = capabilities(&agent.capabilities)?.into_iter().flat_map(|capability| capability.tools);
         let servers = self.servers.iter().flat_map(|servers| servers.tools(&agent.mcp));
         Ok(AgentHost {
             model,
+            summariser,
             tools: own.chain(servers).collect(),
             guardrails: Vec::new(),
             sandbox: sandbox.map(|table| local_sandbox(self.home, table)).transpose()?,
@@ -103,6 +110,16 @@ impl<'a> Wiring<'a> {
     /// configuration file.
     fn model(&self, agent: &AgentSpec) -> Result<Arc<dyn ModelClient>, CommandError> {
         let (config, limiters) = (self.config, &self.limiters);
+        if agent.compaction.as_ref().is_some_and(|compaction| compaction.provider) {
+            for model in agent.models() {
+                if ModelSpec::parse(model)?.provider().name != "openai" {
+                    return Err(CommandError::input(format!(
+                        "compaction.provider: {model} is of a provider that does not shorten conversations. Leave `provider` \
+                         out, and the runtime does it"
+                    )));
+                }
+            }
+        }
         let first = one_model(&agent.model, agent.base_url.as_deref(), config, limiters)?;
         if agent.fallbacks.is_empty() {
             return Ok(first);

@@ -79,6 +79,7 @@ impl Loaded {
                 guardrails: file.guardrails,
                 output,
                 settings: file.settings,
+                compaction: file.compaction,
                 policy: file.policy,
                 guidance: file.guidance,
             },

@@ -9,6 +9,7 @@
 
 mod answer;
 mod budget;
+mod compaction;
 mod driver;
 mod error;
 mod guardrail;
@@ -21,8 +22,9 @@ mod team;
 mod typed;
 
 pub use answer::{Answer, Answered, answer};
-pub use budget::{Budget, Spent};
-pub use driver::{fold, resume, start};
+pub use budget::{Budget, Resource, Seconds, Spent};
+pub use compaction::Compaction;
+pub use driver::{amounts, budget_of, fold, resume, settle, start};
 pub use error::HarnessError;
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
@@ -32,6 +34,6 @@ pub use hooks::{
 pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
-pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun};
+pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun, Terms};
 pub use team::{Handoff, HandoffFilter, SubAgent, SubSandbox};
 pub use typed::TypedOutput;

@@ -5,20 +5,25 @@
 //! nothing looks at more than the current turn.
 
 mod checks;
+mod compact;
 mod due;
+mod spend;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record, RunId};
-use mooring_model::{Item, StopReason, ToolSpec, Usage};
+use mooring_model::{Cost, Item, Prices, StopReason, ToolSpec, Usage};
 use serde_json::{Value, json};
 
-use crate::budget::{Budget, Spent};
+use crate::budget::{Budget, Resource, Spent};
 use crate::run::{AgentSpec, Limits};
 
 pub use checks::Check;
 use checks::Checks;
+use compact::Compactions;
+use spend::Meter;
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +147,8 @@ pub enum Next {
     Sandbox,
     /// Ask the workspace what it says about itself.
     Context,
+    /// Ask for a summary of these items, which is to take their place.
+    Compact(Range<usize>),
     /// Ask the model.
     Model,
     /// Make the checks of [`State::checks_due`].
@@ -195,7 +202,7 @@ pub struct State {
     pub started: Box<RunStarted>,
     /// The agent at work.
     pub agent: AgentSpec,
-    /// The bounds of the run.
+    /// The bounds of the run: its own, within what its tenant has for it.
     pub limits: Limits,
     /// The first line of what the user asks, cut to what a listing can show.
     pub headline: String,
@@ -225,6 +232,11 @@ pub struct State {
     pub last_seq: u64,
     /// How it ended, while it is over.
     pub finished: Option<RunFinished>,
+    own_limits: Limits,
+    granted: Budget,
+    prices: Prices,
+    meter: Meter,
+    compactions: Compactions,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
     checks: Checks,
@@ -248,9 +260,13 @@ impl State {
         let mut state: Option<Self> = None;
         for record in records {
             match (&mut state, &record.event) {
-                (None, Event::RunStarted(started)) => state = Some(Self::begin(started, record.seq)?),
+                (None, Event::RunStarted(started)) => {
+                    let mut begun = Self::begin(started, record.seq)?;
+                    begun.pass(&record.event, record.at_ms);
+                    state = Some(begun);
+                }
                 (None, event) => return Err(misplaced(record.seq, event, "a run begins with run_started")),
-                (Some(state), event) => state.apply(event)?,
+                (Some(state), event) => state.apply_at(event, record.at_ms)?,
             }
         }
         Ok(state)
@@ -268,6 +284,11 @@ impl State {
         };
         let items =
             parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
+        let prices: Prices = match &started.prices {
+            Value::Null => Prices::default(),
+            prices => serde_json::from_value(prices.clone())
+                .map_err(|error| bad(format!("its prices cannot be read: {error}")))?,
+        };
         let answers = match &started.history {
             Some(history) if history.answers.is_empty() => {
                 BTreeMap::from([(agent.model.clone(), history.responses)])
@@ -277,7 +298,7 @@ impl State {
         };
         // What is asked now comes last.
         let asked = items.last().map(Item::text).unwrap_or_default();
-        Ok(Self {
+        let mut state = Self {
             headline: asked.lines().next().unwrap_or_default().chars().take(120).collect(),
             items,
             sandbox: SandboxState {
@@ -289,7 +310,12 @@ impl State {
             context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
             started: Box::new(started.clone()),
             agent,
+            own_limits: limits.clone(),
             limits,
+            granted: Budget::default(),
+            prices,
+            meter: Meter::default(),
+            compactions: Compactions::default(),
             calls: Vec::new(),
             turns: 0,
             answers,
@@ -307,16 +333,31 @@ impl State {
             model_failure: None,
             checks: Checks::default(),
             handoff: None,
-        })
+        };
+        state.measure();
+        let summary = started.history.as_ref().and_then(|history| history.summary);
+        state.compactions.summary = summary.and_then(|at| usize::try_from(at).ok());
+        Ok(state)
     }
 
-    /// Folds one event.
+    /// Folds one event that happened at this time, in milliseconds since the Unix epoch.
+    pub fn apply_at(&mut self, event: &Event, at_ms: i64) -> Result<(), FoldError> {
+        self.pass(event, at_ms);
+        self.apply(event)
+    }
+
+    /// Folds one event, as if no time had passed.
     pub fn apply(&mut self, event: &Event) -> Result<(), FoldError> {
         self.last_seq += 1;
         let seq = self.last_seq;
         match event {
             Event::RunStarted(_) => return Err(misplaced(seq, event, "the run has begun already")),
             Event::DriverAttached(_) => self.attach(),
+            Event::BudgetGranted(granted) => {
+                self.granted(granted)
+                    .map_err(|error| misplaced(seq, event, &format!("it cannot be read: {error}")))?;
+                self.bound();
+            }
             Event::SandboxRequested(_) => {
                 self.sandbox.requested = true;
                 self.sandbox.failure = None;
@@ -330,11 +371,13 @@ impl State {
                 if !self.sandbox.running {
                     self.sandbox.failure = Some(lost.reason.clone());
                 }
+                self.forget_running();
                 self.sandbox.running = false;
             }
             Event::ContextAdded(context) => {
                 let items = parse_items(&context.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                self.added(&items);
                 if !items.is_empty() {
                     self.read.insert(context.provenance.clone());
                 }
@@ -345,6 +388,7 @@ impl State {
                 self.context_due = false;
             }
             Event::ModelRequested(_) => {
+                self.asked();
                 self.model_failure = None;
                 // A run of a version that knew no such context has none.
                 self.context_due = false;
@@ -358,9 +402,23 @@ impl State {
                 let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
                 let stop_reason =
                     serde_json::from_value(answer.stop_reason.clone()).unwrap_or(StopReason::Stop);
+                self.answered_with(&usage, &items);
+                self.retried(answer.retried_tokens);
+                let cost = answer.cost.as_deref().map_or(Ok(Cost::default()), Cost::parse);
+                self.spent.cost += cost
+                    .map_err(|reason| misplaced(seq, event, &format!("its cost is unreadable: {reason}")))?;
                 self.answered(items, usage, stop_reason);
             }
             Event::ModelFailed(failed) => {
+                self.not_asked();
+                self.retried(failed.retried_tokens);
+                self.spent.cost += self.most_for_input(failed.retried_tokens);
+                if failed.kind == "context_too_long" {
+                    // It may be shortened yet.
+                    let (code, message) = ("context_overflow".into(), failed.message.clone());
+                    self.compactions.overflow = Some(RunError { code, message });
+                    return Ok(());
+                }
                 self.model_failure = Some(RunError {
                     code: format!("model_{}", failed.kind),
                     message: failed.message.clone(),
@@ -371,6 +429,15 @@ impl State {
             }
             Event::OutputChecked(checked) => {
                 self.output_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::CompactionRequested(requested) => {
+                self.compaction_requested(requested).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::Compacted(compacted) => {
+                self.compacted(compacted).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::CompactionFailed(failed) => {
+                self.compaction_failed(failed).map_err(|reason| misplaced(seq, event, &reason))?;
             }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
@@ -415,6 +482,8 @@ impl State {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
                     })?;
                 }
+                self.forget_summary();
+                self.measure();
             }
             Event::ToolCompleted(completed) => {
                 let output =
@@ -424,6 +493,7 @@ impl State {
                 };
                 self.calls[place].status = self.given(&self.calls[place], output, &completed.provenance);
                 self.calls[place].reserved = Budget::default();
+                self.note_running(place, completed);
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -452,7 +522,20 @@ impl State {
             Event::ApprovalAnswered(answer) => {
                 self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
             }
-            Event::CancelRequested(_) => self.cancelling = true,
+            Event::CancelRequested(_) => {
+                self.give_up_answer();
+                self.cancelling = true;
+            }
+            Event::DeadlinePassed(passed) => {
+                let over = [Resource::Seconds, Resource::SandboxSeconds]
+                    .into_iter()
+                    .find(|resource| resource.limit() == passed.limit);
+                if over.is_none() {
+                    return Err(misplaced(seq, event, "this version knows no such limit of time"));
+                }
+                self.give_up_answer();
+                self.meter.over = over;
+            }
             Event::RunFinished(finished) => {
                 self.status = match finished.status.as_str() {
                     "completed" => Status::Completed,
@@ -470,6 +553,21 @@ impl State {
             other => return Err(misplaced(seq, other, "this version does not know it")),
         }
         Ok(())
+    }
+
+    /// The bounds of the run as it began, whatever its tenant has for it.
+    pub fn own_limits(&self) -> &Limits {
+        &self.own_limits
+    }
+
+    /// What models cost, as it was known when the run began.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Whether the run is being brought to its end.
+    pub fn ending(&self) -> bool {
+        self.cancelling || self.meter.over.is_some()
     }
 
     /// How many answers the model of the agent at work has given in this conversation.
@@ -492,6 +590,10 @@ impl State {
 
     /// A new driver has nothing of what its predecessor had running.
     fn attach(&mut self) {
+        self.give_up_answer();
+        self.meter.over = None;
+        self.forget_running();
+        self.give_up_summary();
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
@@ -606,6 +708,7 @@ impl State {
         }
         for call in self.calls.drain(..) {
             if let CallStatus::Done(output) = call.status {
+                self.meter.add(&output);
                 self.items.push(*output);
             }
         }
@@ -613,6 +716,7 @@ impl State {
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
         self.turns += 1;
+        self.forget_tries();
         match self.answers.get_mut(&self.agent.model) {
             Some(answers) => *answers += 1,
             None => drop(self.answers.insert(self.agent.model.clone(), 1)),

@@ -49,6 +49,7 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
             items,
             responses: state.answers.values().sum(),
             answers: state.answers,
+            summary: state.summary_at().map(|at| at as u64),
             read: state.read.iter().cloned().collect(),
         },
         sandbox: state.sandbox.session.clone().map(|session| (session_id, session)),

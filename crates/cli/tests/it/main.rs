@@ -5,9 +5,11 @@
 mod agents;
 mod approve;
 mod bad_input;
+mod budget;
 mod cancel;
 mod chat;
 mod checks;
+mod compaction;
 mod example;
 mod guidance;
 mod kill;

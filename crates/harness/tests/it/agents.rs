@@ -56,7 +56,8 @@ impl Stage {
             } else {
                 Vec::new()
             };
-            ((*name).to_owned(), AgentHost { model, tools, guardrails: Vec::new(), sandbox: None })
+            let seat = AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None };
+            ((*name).to_owned(), seat)
         };
         host.agents = Arc::new(self.scripts.iter().map(agent).collect());
         host

@@ -4,6 +4,8 @@
 
 mod agents;
 mod approval;
+mod budget;
+mod compaction;
 mod crash;
 mod crash_checks;
 mod driver;

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, GuardrailChecked,
-    HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward,
-    RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, ToolCompleted,
+    ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, GuardrailChecked, HandedOff, History,
+    Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
+    RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted,
     ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
@@ -47,6 +48,8 @@ fn every_history_loads_and_is_written_back_the_same() {
         [
             "v1-agents.jsonl",
             "v1-approvals.jsonl",
+            "v1-budgets.jsonl",
+            "v1-compaction.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
@@ -102,7 +105,7 @@ fn fields_may_be_missing_or_new() {
 /// The database as version 1 wrote it opens, reads, and can be appended to.
 #[tokio::test]
 async fn every_database_opens() {
-    assert_eq!(names(".db"), ["v1.db"]);
+    assert_eq!(names(".db"), ["v1.db", "v2.db"]);
     for name in names(".db") {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.db");
@@ -176,6 +179,7 @@ fn every_event() -> Vec<Record> {
                 items: 2,
                 responses: 1,
                 answers: [("model".to_owned(), 1)].into(),
+                summary: Some(0),
                 read: vec!["sandbox".to_owned()],
             }),
             manifest: json!({"version": 1}),
@@ -183,6 +187,12 @@ fn every_event() -> Vec<Record> {
             manifest_base: Some("base".to_owned()),
             sandbox: json!({"backend": "local"}),
             limits: json!({"max_turns": 1}),
+            prices: json!({"model": {"input": "1", "output": "2"}}),
+            tenant: Some(Tenant {
+                name: "tenant".to_owned(),
+                account: "tenant 2026-08".to_owned(),
+                limits: json!({"max_tokens": 1}),
+            }),
             instructions: "instructions".to_owned(),
             tools: vec![json!({"name": "tool"})],
             team: [("mate".to_owned(), member())].into(),
@@ -196,6 +206,10 @@ fn every_event() -> Vec<Record> {
             labels: [("task".to_owned(), "label".to_owned())].into(),
         })),
         Event::DriverAttached(DriverAttached { pid: 1, runtime: "runtime".to_owned(), resumed: true }),
+        Event::BudgetGranted(BudgetGranted {
+            account: "tenant 2026-08".to_owned(),
+            granted: json!({"max_tokens": 1}),
+        }),
         Event::SandboxRequested(SandboxRequested {
             session_id: "session".to_owned(),
             backend: "local".to_owned(),
@@ -221,6 +235,7 @@ fn every_event() -> Vec<Record> {
             model: "model".to_owned(),
             settings: json!({"temperature": 0.5}),
             items: 1,
+            compactions: 1,
         }),
         Event::ModelCompleted(Box::new(ModelCompleted {
             turn: 1,
@@ -231,7 +246,9 @@ fn every_event() -> Vec<Record> {
             usage: json!({"input_tokens": 1}),
             stop_reason: json!("end"),
             capture: json!({"token_ids": [1], "logprobs": [-0.1], "policy_version": "1"}),
+            cost: Some("0.00018".to_owned()),
             attempts: 1,
+            retried_tokens: 1,
             first_output_ms: Some(1),
             duration_ms: 1,
         })),
@@ -240,6 +257,37 @@ fn every_event() -> Vec<Record> {
             kind: "kind".to_owned(),
             message: "message".to_owned(),
             retryable: true,
+            retried_tokens: 1,
+        }),
+        Event::CompactionRequested(CompactionRequested {
+            turn: 1,
+            attempt: 1,
+            from: 1,
+            to: 2,
+            digest: "digest".to_owned(),
+            ordinal: 1,
+            model: "model".to_owned(),
+            settings: json!({"max_output_tokens": 1}),
+        }),
+        Event::Compacted(Box::new(Compacted {
+            turn: 1,
+            from: 1,
+            to: 2,
+            digest: "digest".to_owned(),
+            items: vec![json!({"type": "message"})],
+            ordinal: 1,
+            model: "model".to_owned(),
+            usage: json!({"input_tokens": 1}),
+            cost: Some("0.00018".to_owned()),
+            retried_tokens: 1,
+            duration_ms: 1,
+        })),
+        Event::CompactionFailed(CompactionFailed {
+            turn: 1,
+            reason: "reason".to_owned(),
+            usage: json!({"input_tokens": 1}),
+            cost: Some("0.00018".to_owned()),
+            retried_tokens: 1,
         }),
         Event::ApprovalRequested(ApprovalRequested {
             approval_id: "0123456789ab".to_owned(),
@@ -319,6 +367,7 @@ fn every_event() -> Vec<Record> {
             repair: json!({"type": "message"}),
         }),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
+        Event::DeadlinePassed(DeadlinePassed { limit: "max_seconds".to_owned() }),
         Event::RunFinished(RunFinished {
             status: "failed".to_owned(),
             output: Some("output".to_owned()),
