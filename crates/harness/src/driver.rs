@@ -7,6 +7,7 @@
 mod ask;
 mod call;
 mod child;
+mod outputs;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -245,7 +246,8 @@ impl<'h> Driver<'h> {
                 Next::Tools => self.call_tools().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
-                Next::Finish(finished) => {
+                Next::Finish(mut finished) => {
+                    self.check_outputs(&mut finished).await;
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
                 }
