@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::moor::{Moor, repository};
+use crate::moor::{Moor, exec, repository, say};
 
 #[test]
 fn check_says_what_is_wrong_where() {
@@ -154,11 +154,9 @@ fn a_run_leaves_what_its_manifest_asks_for_or_has_failed() {
         "m.yaml",
         "x-mooring: {setup: [echo ready > state], outputs: [report.md, {path: more, required: false}]}\n",
     );
-    let write = |content: &str| {
-        let call = "{name = \"exec_command\", input = {cmd = \"cat state; true > COMMAND\"}}"
-            .replace("COMMAND", content);
-        moor.write("s.toml", &format!("[[turn]]\ncalls = [{call}]\n\n[[turn]]\ntext = \"Done.\"\n"));
-        moor.run(&["run", "--json", "--model", "script:s.toml", "--manifest", "m.yaml", "go"])
+    let write = |file: &str| {
+        moor.write("s.jsonl", &[exec(0, &[&format!("cat state; true > {file}")]), say("Done.")].concat());
+        moor.run(&["run", "--json", "--model", "script:s.jsonl", "--manifest", "m.yaml", "go"])
     };
     let left = write("report.md");
     assert_eq!(left.code, Some(0), "{}{}", left.out, left.err);
