@@ -10,7 +10,7 @@ use crate::Status;
 
 impl Driver<'_> {
     /// Makes a run that would be completed a failed one where a required output is missing, or cannot be looked for.
-    pub(super) async fn check_outputs(&self, finished: &mut RunFinished) {
+    pub(super) async fn require_outputs(&self, finished: &mut RunFinished) {
         if finished.status != Status::Completed.as_str() {
             return;
         }
