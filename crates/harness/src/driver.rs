@@ -10,6 +10,7 @@ mod call;
 mod child;
 mod compact;
 mod guard;
+mod outputs;
 mod ready;
 mod stage;
 mod time;
@@ -319,7 +320,8 @@ impl<'h> Driver<'h> {
                 Next::Tools => self.call_tools().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
-                Next::Finish(finished) => {
+                Next::Finish(mut finished) => {
+                    self.require_outputs(&mut finished).await;
                     if finished.status == Status::Cancelled.as_str() {
                         self.cancel_judges().await?;
                     }

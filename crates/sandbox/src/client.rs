@@ -70,7 +70,7 @@ impl NetworkSupport {
 pub struct CreateRequest {
     /// The session's id, chosen by the caller: a create that is repeated after a crash makes no second sandbox.
     pub session_id: String,
-    /// The workspace. `create` looks at its root, environment, users and groups; its entries are staged after the
+    /// The workspace. `create` looks at its root, environment, users, groups and additions; its entries are staged after the
     /// start, by materialisation.
     pub manifest: Manifest,
     /// A directory on the host to keep the workspace in and to leave there; for backends on this host. `None`: a
