@@ -4,8 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
-mod archives;
-mod exec;
+mod conformance;
 mod files;
 mod hostile;
 mod inside;
