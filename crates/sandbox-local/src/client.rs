@@ -8,11 +8,14 @@ use mooring_sandbox::{
     BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
 };
 use mooring_supervisor::{Level, Limits, is_root, root_allowed};
+use mooring_supervisor_client::{SupervisedSession, gone};
 use serde::{Deserialize, Serialize};
 
-use crate::errors::{BACKEND, gone};
-use crate::session::LocalSession;
+use crate::launch::LocalLaunch;
 use crate::store;
+
+/// This backend's id.
+const BACKEND: &str = "local";
 
 /// How local sandboxes are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +39,7 @@ impl LocalOptions {
 #[derive(Debug)]
 pub struct LocalSandboxClient {
     options: LocalOptions,
-    sessions: Mutex<HashMap<String, Weak<LocalSession>>>,
+    sessions: Mutex<HashMap<String, Weak<SupervisedSession>>>,
 }
 
 /// What a session's state holds beside its id.
@@ -67,7 +70,12 @@ impl LocalSandboxClient {
         if let Some(session) = sessions.get(&id).and_then(Weak::upgrade) {
             return session;
         }
-        let session = Arc::new(LocalSession::new(id.clone(), stored, self.options.limits));
+        // Plain strings and maps: that always has a JSON form.
+        let data = serde_json::to_value(&stored).unwrap_or_default();
+        let state = SessionState { backend: BACKEND.into(), session_id: id.clone(), data };
+        let root = stored.root.clone();
+        let launch = LocalLaunch { id: id.clone(), stored, limits: self.options.limits };
+        let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
         sessions.insert(id, Arc::downgrade(&session));
         session
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, ExecResult, FileStat, Process, SandboxError,
-    SessionState, WriteOptions, collect,
+    ArchiveReader, ArchiveWriter, BoxFuture, Egress, ExecRequest, ExecResult, FileStat, Ports, Process,
+    SandboxError, SessionState, WriteOptions, collect,
 };
 
 /// What isolation a session really has, as found out when it started. Recorded with every session.
@@ -108,4 +108,14 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
 
     /// Replaces the workspace by a tar stream made with [`SandboxSession::persist`].
     fn restore(&self, archive: ArchiveReader) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Connections to servers inside. `None`: the backend has no way in.
+    fn ports(&self) -> Option<&dyn Ports> {
+        None
+    }
+
+    /// The way out, to be watched by the caller. `None`: the backend cannot offer one that is the only one.
+    fn egress(&self) -> Option<&dyn Egress> {
+        None
+    }
 }

@@ -14,6 +14,7 @@
 //! This is the only crate with `unsafe` code. All of it is in `sys` and `entry`.
 
 mod accounts;
+mod channels;
 mod config;
 mod entry;
 mod exec;

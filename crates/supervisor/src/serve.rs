@@ -14,6 +14,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
+use crate::channels::{self, Channels};
 use crate::config::Level;
 use crate::files;
 use crate::jobs::{Answer, Job, Task};
@@ -42,10 +43,12 @@ enum Source {
     Stdin,
     JobInput,
     JobOutput,
+    Channel,
+    Listener,
 }
 
 impl Source {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Socket,
         Self::Signals,
         Self::Stdout,
@@ -54,14 +57,25 @@ impl Source {
         Self::Stdin,
         Self::JobInput,
         Self::JobOutput,
+        Self::Channel,
+        Self::Listener,
     ];
 
     fn token(self, number: u64) -> epoll::EventData {
-        epoll::EventData::new_u64(number << 3 | self as u64)
+        epoll::EventData::new_u64(number << 4 | self as u64)
     }
 
-    fn from_token(token: u64) -> (Self, u64) {
-        (Self::ALL[(token & 7) as usize], token >> 3)
+    /// `None`: no token of ours.
+    fn from_token(token: u64) -> Option<(Self, u64)> {
+        Some((*Self::ALL.get((token & 15) as usize)?, token >> 4))
+    }
+
+    fn of_channel(kind: channels::Kind, number: u64) -> epoll::EventData {
+        let source = match kind {
+            channels::Kind::Channel => Self::Channel,
+            channels::Kind::Listener => Self::Listener,
+        };
+        source.token(number)
     }
 }
 
@@ -72,6 +86,7 @@ pub(crate) struct Server {
     signals: SignalFd,
     processes: BTreeMap<u64, Process>,
     jobs: BTreeMap<u64, Job>,
+    channels: Channels,
     next: u64,
     socket_interest: epoll::EventFlags,
     /// What is being read, whoever from.
@@ -100,6 +115,7 @@ impl Server {
             signals,
             processes,
             jobs,
+            channels: Channels::new(Source::of_channel),
             next: 1,
             socket_interest,
             buffer: vec![0; 64 << 10],
@@ -133,7 +149,7 @@ impl Server {
             }
             let now = Instant::now();
             for event in events.drain(..) {
-                let (source, number) = Source::from_token(event.data.u64());
+                let Some((source, number)) = Source::from_token(event.data.u64()) else { continue };
                 let flags = event.flags;
                 match source {
                     Source::Socket => {
@@ -153,6 +169,16 @@ impl Server {
                         let Some(job) = self.jobs.get_mut(&number) else { continue };
                         let answer = if source == Source::JobInput { job.write() } else { job.read() };
                         self.job_answer(number, answer)?;
+                    }
+                    Source::Channel | Source::Listener => {
+                        let kind = if source == Source::Channel {
+                            channels::Kind::Channel
+                        } else {
+                            channels::Kind::Listener
+                        };
+                        let answers =
+                            self.channels.ready(&self.epoll, kind, number).map_err(io::Error::other)?;
+                        self.answer_all(answers)?;
                     }
                     _ => self.process_event(source, number, now)?,
                 }
@@ -299,7 +325,35 @@ impl Server {
                 let answer = found.abort(id);
                 self.job_reply(job, answer)
             }
+            Call::Connect { port } => own(self.channels.connect(&self.epoll, id, port)?),
+            Call::Listen { port } => self.channels.listen(port).map(|reply| Some((reply, Vec::new()))),
+            Call::Accept { listener } => {
+                let answers = self.channels.accept(&self.epoll, id, listener)?;
+                self.answer_later(answers)
+            }
+            Call::Receive { channel } => own(self.channels.receive(&self.epoll, id, channel)?),
+            Call::Transmit { channel } => own(self.channels.transmit(&self.epoll, id, channel, payload)?),
+            Call::Hangup { channel } => {
+                let answers = self.channels.hang_up(channel);
+                self.answer_later(answers)?;
+                done()
+            }
         }
+    }
+
+    fn answer_all(&mut self, answers: Vec<channels::Answer>) -> io::Result<()> {
+        for (request, answer) in answers {
+            match answer {
+                Ok((reply, payload)) => self.link.answer(request, Ok(reply), payload)?,
+                Err(failure) => self.link.answer(request, Err(failure), Vec::new())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_later(&mut self, answers: Vec<channels::Answer>) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
+        self.answer_all(answers).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
+        Ok(None)
     }
 
     fn check_room(&self) -> Result<(), Failure> {
@@ -516,4 +570,9 @@ impl Server {
         }
         Err(io::Error::other("some processes cannot be killed"))
     }
+}
+
+/// The answer to the call that is being done, where it is due at once.
+fn own(answer: Option<channels::Answer>) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
+    answer.map(|(_, answer)| answer).transpose()
 }
