@@ -41,9 +41,9 @@ pub(crate) async fn a_manifest_is_the_same_tree_as_in_a_directory(bench: &Bench)
         sandbox.out("find . -mindepth 1 | sort | while read f; do stat -c '%n %a %F' \"$f\"; done").await;
     assert_eq!(
         tree,
-        "./data 755 directory\n./data/one 644 regular file\n./empty 755 directory\n./readme.md 644 regular file\n\
+        "./data 755 directory\n./data/one 755 regular file\n./empty 755 directory\n./readme.md 755 regular file\n\
          ./tree 755 directory\n./tree/a.txt 644 regular file\n./tree/deep 755 directory\n./tree/deep/er 755 directory\n\
-         ./tree/deep/er/run 755 regular file\n./tree/extra 750 directory\n./tree/extra/x 644 regular file\n\
+         ./tree/deep/er/run 755 regular file\n./tree/extra 750 directory\n./tree/extra/x 755 regular file\n\
          ./tree/link 777 symbolic link\n"
     );
     assert_eq!(sandbox.out("tree/link; cat readme.md; wc -c < data/one").await, "ran\n# read me\n1048576\n");

@@ -15,7 +15,7 @@ use crate::launch::LocalLaunch;
 use crate::store;
 
 /// This backend's id.
-const BACKEND: &str = "local";
+pub(crate) const BACKEND: &str = "local";
 
 /// How local sandboxes are made.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::client::Stored;
+use crate::client::{BACKEND, Stored};
 
 #[derive(Debug)]
 pub(crate) struct LocalLaunch {
@@ -38,6 +38,7 @@ impl Launch for LocalLaunch {
             };
             let level = match self.stored.isolation {
                 Level::Namespaces => "namespaces",
+                Level::Container => return Err(not_local()),
                 Level::None => "none",
             };
             let transport = start_supervisor(&self.id)?;
@@ -47,6 +48,15 @@ impl Launch for LocalLaunch {
 
     fn closed_network(&self) -> bool {
         self.stored.isolation == Level::Namespaces
+    }
+}
+
+/// Containers are another backend's.
+fn not_local() -> SandboxError {
+    SandboxError::Unsupported {
+        operation: "isolation by a container engine".into(),
+        backend: BACKEND.into(),
+        reason: "the docker sandbox does that".into(),
     }
 }
 

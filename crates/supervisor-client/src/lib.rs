@@ -10,7 +10,9 @@ mod egress;
 mod errors;
 mod process;
 mod session;
+mod sessions;
 
 pub use connection::{End, Transport, ask};
 pub use errors::{gone, translate};
 pub use session::{Launch, Launched, SupervisedSession};
+pub use sessions::{Sessions, check_id};

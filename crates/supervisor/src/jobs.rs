@@ -36,6 +36,8 @@ pub(crate) struct Job {
     pulling: Option<u64>,
     /// Who waits for its end.
     finishing: Option<u64>,
+    /// Where its input breaks off it takes back what can be taken back, and ends.
+    ends_with_input: bool,
     verdict: OwnedFd,
     /// How it ended.
     result: Option<Result<(), Failure>>,
@@ -78,6 +80,7 @@ impl Job {
                     feeding: None,
                     pulling: None,
                     finishing: None,
+                    ends_with_input: matches!(task, Task::Unpack(_) | Task::Restore),
                     verdict,
                     result: None,
                 })
@@ -126,7 +129,10 @@ impl Job {
     }
 
     pub(crate) fn abort(&mut self, request: u64) -> Option<Answer> {
-        if let Some(child) = self.child {
+        if self.ends_with_input {
+            self.input = None;
+            self.feeding = None;
+        } else if let Some(child) = self.child {
             let _ = rustix::process::kill_process(child, Signal::KILL);
         }
         self.finish(request)

@@ -16,6 +16,7 @@
 mod accounts;
 mod channels;
 mod config;
+mod container;
 mod entry;
 mod exec;
 mod files;
@@ -36,6 +37,7 @@ pub mod wire;
 mod world;
 
 pub use config::{Check, Config, Hello, Level, Limits, Ready, Setup, Task};
-pub use entry::{NAME, command};
+pub use container::{Part, parts};
+pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use isolate::{is_root, root_allowed};
