@@ -14,19 +14,21 @@ const ORDER: &str = "MOORING_TEST_HARNESS";
 /// Run by the test below in a process of its own, so that it can be killed.
 #[tokio::test]
 async fn helper_harness() {
-    let Ok(id) = std::env::var(ORDER) else { return };
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let (id, ready) = order.split_once('|').unwrap();
     let bench = Bench::new(|_| {}).await.unwrap();
-    let session = bench.start(mooring_sandbox::CreateRequest { session_id: id, ..request() }).await;
+    let session = bench.start(mooring_sandbox::CreateRequest { session_id: id.into(), ..request() }).await;
     session.write("file", "kept".into(), WriteOptions::default()).await.unwrap();
-    let line = "(setsid sh -c 'trap \"\" TERM HUP; sleep 1000' &); touch ready; sleep 1000";
+    let line = "(setsid sh -c 'trap \"\" TERM HUP; sleep 1000' &); sleep 1000";
     let _process = session.spawn(ExecRequest::shell(line)).await.unwrap();
+    std::fs::write(ready, "").unwrap();
     std::future::pending::<()>().await;
 }
 
-async fn until_containers(bench: &Bench, session: &str, count: usize) {
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let give_up = tokio::time::Instant::now() + SOON;
-    while bench.containers(session).await != count {
-        assert!(tokio::time::Instant::now() < give_up, "never were there {count} containers");
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < give_up, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -35,17 +37,18 @@ async fn until_containers(bench: &Bench, session: &str, count: usize) {
 async fn killing_the_harness_ends_and_removes_the_container_and_keeps_the_workspace() {
     let Some(bench) = Bench::new(|_| {}).await else { return };
     let id = request().session_id;
+    let ready = bench.state.path().join("ready");
     let mut harness = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crashes::helper_harness"])
-        .env(ORDER, &id)
+        .env(ORDER, format!("{id}|{}", ready.display()))
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    until_containers(&bench, &id, 1).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    until("the sandbox runs", async || ready.exists()).await;
+    assert_eq!(bench.containers(&id).await, 1);
     harness.kill().unwrap();
     harness.wait().unwrap();
-    until_containers(&bench, &id, 0).await;
+    until("its container is gone", async || bench.containers(&id).await == 0).await;
     let session = bench.start(mooring_sandbox::CreateRequest { session_id: id, ..request() }).await;
     assert_eq!(out(session.as_ref(), "cat file").await, "kept");
     bench.client.delete(&session.state()).await.unwrap();
@@ -109,7 +112,8 @@ async fn one_session_does_not_run_in_two_processes() {
     labels.insert("dev.mooring.owner".into(), format!("{parent}:{start}"));
     let name = format!("mooring-{}", state.session_id);
     let named = CreateContainerOptions { name: Some(name.clone()), ..Default::default() };
-    let body = ContainerCreateBody { image: Some(IMAGE.into()), labels: Some(labels), ..Default::default() };
+    let (image, cmd) = (Some(IMAGE.into()), Some(vec!["true".into()]));
+    let body = ContainerCreateBody { image, cmd, labels: Some(labels), ..Default::default() };
     bench.docker.create_container(Some(named), body).await.unwrap();
     let refused = session.start().await.unwrap_err();
     assert!(refused.to_string().contains("it runs in another process"), "{refused}");
