@@ -66,3 +66,50 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         _ => Reach::Special,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_apart() {
+        let of = |text: &str| reach(text.parse().unwrap());
+        for public in
+            ["1.1.1.1", "172.32.0.1", "100.128.0.1", "223.255.255.1", "2606:4700::1", "2002:101:101::1"]
+        {
+            assert_eq!(of(public), Reach::Public, "{public}");
+        }
+        for private in ["127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1"] {
+            assert_eq!(of(private), Reach::Private, "{private}");
+        }
+        for private in ["100.64.0.1", "::1", "fd00::1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1"]
+        {
+            assert_eq!(of(private), Reach::Private, "{private}");
+        }
+        for special in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "192.0.0.192",
+            "100.100.100.200",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "198.18.0.1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
+            "2002:a9fe:a9fe::",
+            "2001::1",
+            "2001:db8::1",
+            "::127.0.0.1",
+            "fec0::1",
+        ] {
+            assert_eq!(of(special), Reach::Special, "{special}");
+        }
+    }
+}

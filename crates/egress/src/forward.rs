@@ -81,10 +81,11 @@ impl Lane {
         let shared = &connection.shared;
         let (mut parts, incoming) = request.into_parts();
         entry.request(parts.method.as_str(), parts.uri.path());
-        let target = self.target(&parts.uri, &parts.headers, parts.version, entry)?;
-        if parts.method == Method::CONNECT {
-            return Err(Refusal::Relayed(target).into());
+        if let (&Method::CONNECT, Some(fixed)) = (&parts.method, &self.fixed) {
+            entry.target(fixed);
+            return Err(Refusal::Relayed(fixed.clone()).into());
         }
+        let target = self.target(&parts.uri, &parts.headers, parts.version, entry)?;
         let grant = shared.policy.target(&target)?;
         shared.policy.request(&target, &parts.method, parts.uri.path())?;
         if parts.headers.contains_key(header::UPGRADE) && is_websocket(&parts.headers) {

@@ -213,6 +213,7 @@ pub(crate) struct Entry {
     started: Instant,
     /// Why the whole connection was cut, when it was.
     cut: Arc<std::sync::OnceLock<&'static str>>,
+    forgotten: bool,
     pub(crate) meter: Arc<Meter>,
 }
 
@@ -234,7 +235,7 @@ impl Entry {
             bytes_down: 0,
             duration: Duration::ZERO,
         };
-        Self { record, observer, started: Instant::now(), cut, meter: Arc::default() }
+        Self { record, observer, started: Instant::now(), cut, forgotten: false, meter: Arc::default() }
     }
 
     pub(crate) fn target(&mut self, target: &Target) {
@@ -256,6 +257,11 @@ impl Entry {
         self.record.secrets = secrets;
     }
 
+    /// Hands over nothing: what is inside has records of its own.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten = true;
+    }
+
     /// The first stop counts: what follows is its consequence.
     pub(crate) fn stop(&mut self, stop: Stop) {
         if self.record.verdict == Verdict::Allowed {
@@ -266,6 +272,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         if let Some(why) = self.cut.get() {
             self.stop(Stop::Failed((*why).into()));
         }

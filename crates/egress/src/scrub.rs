@@ -126,3 +126,78 @@ fn base64_cores(value: &[u8]) -> Vec<Vec<u8>> {
     }
     cores
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scrubber() -> Scrubber {
+        // One is the beginning of another, one overlaps with itself.
+        let pairs = [("abcabcab", "<1>"), ("abcabcabcd", "<2>"), ("q\"/uote+d", "<3>")];
+        Scrubber::new(&pairs).unwrap().unwrap()
+    }
+
+    fn in_chunks(scrubber: &Scrubber, chunks: &[Vec<u8>]) -> Vec<u8> {
+        let mut held = BytesMut::new();
+        let mut out = Vec::new();
+        for chunk in chunks {
+            out.extend_from_slice(&scrubber.push(&mut held, chunk, false));
+            assert!(held.len() < scrubber.longest);
+        }
+        out.extend_from_slice(&scrubber.push(&mut held, &[], true));
+        out
+    }
+
+    #[test]
+    fn every_form_of_a_secret_is_found() {
+        let value = "q\"/uote+d";
+        let scrubber = Scrubber::new(&[(value, "<>")]).unwrap().unwrap();
+        let json = r#"q\"/uote+d q\"\/uote+d q%22%2Fuote%2Bd"#;
+        let text = format!("{value} {json}");
+        assert_eq!(scrubber.whole(text.as_bytes()).unwrap(), b"<> <> <> <>");
+        for before in ["", "u", "us", "use", "user:"] {
+            for after in ["", "x", "xy", "xyz"] {
+                let text = STANDARD_NO_PAD.encode(format!("{before}{value}{after}"));
+                let clean = scrubber.whole(text.as_bytes()).unwrap();
+                let left = String::from_utf8(clean).unwrap().replace('*', "");
+                // Besides what comes before and after, at most the two characters that are shared with these.
+                assert!(left.len() <= (before.len() + after.len()) * 4 / 3 + 4, "{text} {left}");
+            }
+        }
+        assert_eq!(scrubber.whole(b"nothing of the kind"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_a_secret_is_not_held_back() {
+        let scrubber = scrubber();
+        let mut held = BytesMut::new();
+        assert_eq!(scrubber.push(&mut held, b"data: x\n\n", false), "data: x\n\n");
+        assert_eq!(scrubber.push(&mut held, b"data: abcab", false), "data: ");
+        assert_eq!(scrubber.push(&mut held, b"\n\n", false), "abcab\n\n");
+        assert_eq!(scrubber.push(&mut held, b"abcabcab", false), "");
+        assert_eq!(scrubber.push(&mut held, b"x", false), "<1>x");
+        assert!(held.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_make_no_difference(
+            pieces in prop::collection::vec(
+                prop_oneof![Just("abc".to_owned()), Just("abcabcabcd".to_owned()), Just("q\\\"/uote+d".to_owned()), "[abcdq\"/]{0,4}"],
+                0..12,
+            ),
+            cuts in prop::collection::vec(0_usize..60, 0..10),
+        ) {
+            let text = pieces.concat().into_bytes();
+            let scrubber = scrubber();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<_> = cuts.windows(2).map(|cut| text[cut[0]..cut[1]].to_vec()).collect();
+            let expected = scrubber.whole(&text).unwrap_or_else(|| text.clone());
+            prop_assert_eq!(in_chunks(&scrubber, &chunks), expected);
+        }
+    }
+}

@@ -82,6 +82,7 @@ async fn carry(
     match (client.ahead().first(), handling) {
         (Some(&TLS_HANDSHAKE), Handling::Intercepted) => {
             let stream = timeout(head, accept(connection, target, client)).await.map_err(late)??;
+            entry.forget();
             let lane = Lane::new(Some(target.clone()), true, Some(upstream));
             proxy::serve_requests(connection, Peeked::new(Box::new(stream)), lane).await;
             Ok(())
@@ -92,6 +93,7 @@ async fn carry(
         }
         // Methods of HTTP begin with a letter.
         (Some(byte), _) if byte.is_ascii_alphabetic() => {
+            entry.forget();
             let lane = Lane::new(Some(target.clone()), false, Some(upstream));
             proxy::serve_requests(connection, client, lane).await;
             Ok(())

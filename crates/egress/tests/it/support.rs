@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
 /// Long enough for a busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 /// A secret as the tests bind it. It has characters that JSON, URLs and base64 write in other ways.
 pub(crate) const SECRET: &str = "s3cr3t/V+lue\"of-the-real-kind";
 
@@ -118,13 +118,26 @@ impl Proxy {
         self.names.asked.lock().unwrap().clone()
     }
 
-    /// Sends bytes as they are, and gives all that comes back until the proxy closes.
-    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+    /// Sends bytes as they are, and gives what comes back: until this many responses have, or the proxy closes.
+    pub(crate) async fn raw(&self, bytes: &[u8], responses: usize) -> String {
+        self.raw_until(bytes, |text| text.matches("HTTP/1.1 ").count() >= responses && text.ends_with('\n'))
+            .await
+    }
+
+    /// Sends bytes as they are, and gives what comes back: until it is enough, or the proxy closes.
+    pub(crate) async fn raw_until(&self, bytes: &[u8], enough: impl Fn(&str) -> bool) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         stream.write_all(bytes).await.unwrap();
-        stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        let _ = timeout(LONG, stream.read_to_end(&mut answer)).await.expect("the proxy closes");
+        let read = async {
+            // A reset is an end as well.
+            while stream.read_buf(&mut answer).await.is_ok_and(|count| count > 0) {
+                if enough(&String::from_utf8_lossy(&answer)) {
+                    break;
+                }
+            }
+        };
+        timeout(LONG, read).await.expect("an answer comes, or the proxy closes");
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -158,7 +171,8 @@ pub(crate) fn line(record: &Record) -> String {
         (Some(method), Some(path)) => format!(" {method} {path}"),
         _ => String::new(),
     };
-    let secrets = if record.secrets.is_empty() { String::new() } else { format!(" [{}]", record.secrets.join(", ")) };
+    let secrets =
+        if record.secrets.is_empty() { String::new() } else { format!(" [{}]", record.secrets.join(", ")) };
     format!("{} {}{request}{secrets} {verdict}", record.protocol.as_str(), record.host)
 }
 
@@ -171,7 +185,8 @@ pub(crate) struct Output {
 }
 
 pub(crate) async fn run(program: &str, arguments: &[&str]) -> Output {
-    finish(Command::new(program).args(arguments).env_remove("CURL_CA_BUNDLE").env_remove("SSL_CERT_FILE")).await
+    finish(Command::new(program).args(arguments).env_remove("CURL_CA_BUNDLE").env_remove("SSL_CERT_FILE"))
+        .await
 }
 
 pub(crate) async fn finish(command: &mut Command) -> Output {
@@ -348,6 +363,7 @@ pub(crate) fn certificates() -> (String, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the authority of the test's servers");
     let root_key = KeyPair::generate().unwrap();
     let root = params.self_signed(&root_key).unwrap().pem();
     let issuer = Issuer::new(params, root_key);
