@@ -192,6 +192,8 @@ pub(crate) enum ManifestCommand {
     Check(ManifestCheckArgs),
     /// Stage a manifest into a directory of this machine.
     Apply(ManifestApplyArgs),
+    /// Write down what a manifest's sources are now; whoever stages it later gets the same or is refused.
+    Lock(ManifestLockArgs),
     /// Print the JSON Schema of manifests.
     Schema,
 }
@@ -213,4 +215,12 @@ pub(crate) struct ManifestApplyArgs {
     /// The directory; made where it is missing. Nothing in it is overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: PathBuf,
+}
+
+/// `moor manifest lock`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestLockArgs {
+    /// The manifest (JSON, YAML or TOML). The lock is written beside it, with the ending .lock.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }

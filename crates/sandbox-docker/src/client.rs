@@ -8,14 +8,18 @@ use std::sync::Arc;
 use bollard::Docker;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::RemoveVolumeOptions;
+use mooring_manifest::Manifest;
+use mooring_manifest::extension::{Cpu, Image, Network, Resources, Size};
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+    BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
+    SessionState, Support,
 };
 use mooring_supervisor::{Limits, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, check_id, gone};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use crate::build::build;
 use crate::container::{DockerLaunch, name, remove};
 use crate::engine::{Engine, absent, refused};
 use crate::image;
@@ -32,34 +36,26 @@ pub struct DockerOptions {
     pub socket: PathBuf,
     /// Where sockets to the containers lie.
     pub state_dir: PathBuf,
-    /// The image, as the engine knows it. One that it does not have is fetched from its registry.
-    pub image: String,
-    /// What sandboxes reach.
-    pub network: Network,
-    /// Upper bounds for each sandbox.
+    /// The image where the manifest names none, as the engine knows it. One that it does not have is fetched from its
+    /// registry.
+    pub image: Option<String>,
+    /// What the directory of an image that the manifest has built is relative to, and below. `None`: such manifests
+    /// are refused.
+    pub base: Option<PathBuf>,
+    /// Upper bounds for each sandbox. Of these and the manifest's the tighter holds.
     pub limits: Limits,
     /// Nothing can be written but the workspace, `/tmp`, `/run` and `/dev/shm`.
     pub read_only: bool,
 }
 
-/// What the commands in a container reach by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Network {
-    /// Nothing. The session's way out, where it is served, is the only one.
-    None,
-    /// All that the engine's bridge leads to: this host, its networks, the internet.
-    Unrestricted,
-}
-
 impl DockerOptions {
-    /// No network, no limits, a writable copy of the image.
-    pub fn new(socket: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, image: impl Into<String>) -> Self {
+    /// No image, no limits, a writable copy of the image.
+    pub fn new(socket: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
             state_dir: state_dir.into(),
-            image: image.into(),
-            network: Network::None,
+            image: None,
+            base: None,
             limits: Limits::default(),
             read_only: false,
         }
@@ -77,7 +73,7 @@ pub struct DockerSandboxClient {
 }
 
 /// What a session's state holds beside its id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stored {
     pub(crate) workspace: Workspace,
     /// Where it appears inside.
@@ -88,8 +84,9 @@ pub(crate) struct Stored {
     /// The image by its content, and the names of the variables that it sets.
     pub(crate) image: String,
     pub(crate) image_variables: Vec<String>,
-    /// A session never comes back with more network than it was made with.
-    pub(crate) network: Network,
+    /// Whether it has the engine's bridge, which the manifest must ask for. Else it has no network.
+    pub(crate) unrestricted: bool,
+    pub(crate) limits: Limits,
 }
 
 /// Where a workspace lies.
@@ -136,11 +133,28 @@ impl DockerSandboxClient {
                 id: id.into(),
                 stored,
                 folder: self.folder(id),
-                limits: self.options.limits,
                 read_only: self.options.read_only,
             };
             SupervisedSession::new(state, root, Box::new(launch))
         })
+    }
+
+    /// The image to start from: the manifest's, else the operator's.
+    async fn image(&self, docker: &Docker, manifest: &Manifest) -> Result<String, SandboxError> {
+        let unnamed = |reason: &str| SandboxError::Invalid { reason: reason.into() };
+        match (&manifest.extension.image, &self.options.image) {
+            (Some(Image::Name(name)), _) | (None, Some(name)) => Ok(name.clone()),
+            (Some(Image::Build(wanted)), _) => {
+                let base = self.options.base.as_deref();
+                let base =
+                    base.ok_or_else(|| unnamed("an image cannot be built here: there is no base directory"))?;
+                build(docker, wanted, base, manifest.extension.network.as_ref()).await
+            }
+            (None, None) => Err(unnamed(
+                "the docker sandbox needs an image: name one with `image` below `x-mooring` in the manifest, or below \
+                 `[sandbox]` in the agent file",
+            )),
+        }
     }
 
     fn folder(&self, id: &str) -> PathBuf {
@@ -158,7 +172,7 @@ impl DockerSandboxClient {
         };
         let docker = self.engine.docker().await?;
         self.reaped.get_or_try_init(|| async { reap(docker).await.map(drop) }).await?;
-        let image = image::find(docker, &self.options.image).await?;
+        let image = image::find(docker, &self.image(docker, &manifest).await?).await?;
         if workspace == Workspace::Volume {
             make_volume(docker, &id).await?;
         }
@@ -177,7 +191,8 @@ impl DockerSandboxClient {
                 .collect(),
             image: image.id,
             image_variables,
-            network: self.options.network,
+            unrestricted: manifest.extension.network == Some(Network::Unrestricted),
+            limits: tighter(self.options.limits, &manifest.extension.resources),
         };
         Ok(self.open(&id, stored))
     }
@@ -185,11 +200,6 @@ impl DockerSandboxClient {
     async fn resume_now(&self, state: SessionState) -> Result<Arc<dyn SandboxSession>, SandboxError> {
         let stored = read_state(&state)?;
         let id = &state.session_id;
-        if stored.network == Network::Unrestricted && self.options.network == Network::None {
-            let reason =
-                format!("session {id} was made with an unrestricted network, and this has none; ask for it");
-            return Err(SandboxError::Invalid { reason });
-        }
         match &stored.workspace {
             Workspace::Directory(path) if !path.is_dir() => {
                 return Err(gone(id, format!("its workspace {} is no longer there", path.display())));
@@ -235,7 +245,15 @@ impl SandboxClient for DockerSandboxClient {
     }
 
     fn support(&self) -> Support {
-        Support { mounts: false, users: true, path_grants: false, tty: true }
+        Support {
+            users: true,
+            tty: true,
+            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            network: NetworkSupport { deny: true, allow: false, unrestricted: true },
+            image: true,
+            setup: true,
+            ..Support::default()
+        }
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
@@ -248,6 +266,17 @@ impl SandboxClient for DockerSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
+    }
+}
+
+/// The tighter of the operator's limits and the manifest's.
+fn tighter(own: Limits, asked: &Resources) -> Limits {
+    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
+    let cpus = own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min);
+    Limits {
+        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
+        pids: least(own.pids, asked.pids),
+        cpus,
     }
 }
 

@@ -22,7 +22,7 @@ use mooring_supervisor_client::{End, Launch, Launched, Transport, gone};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-use crate::client::{Network, Stored, Workspace};
+use crate::client::{Stored, Workspace};
 use crate::engine::{Engine, absent, refused};
 use crate::owner::{Known, Owner};
 
@@ -49,7 +49,6 @@ pub(crate) struct DockerLaunch {
     pub(crate) stored: Stored,
     /// The session's directory on this host, for the socket.
     pub(crate) folder: PathBuf,
-    pub(crate) limits: Limits,
     pub(crate) read_only: bool,
 }
 
@@ -74,13 +73,14 @@ impl Launch for DockerLaunch {
                 environment: self.stored.environment.clone(),
                 // The engine's to enforce.
                 limits: Limits::default(),
+                linger: None,
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })
         })
     }
 
     fn closed_network(&self) -> bool {
-        self.stored.network == Network::None
+        !self.stored.unrestricted
     }
 }
 
@@ -176,11 +176,8 @@ impl DockerLaunch {
             },
         });
         let words = |list: &[&str]| Some(list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
-        let memory = self.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        let network = match self.stored.network {
-            Network::None => "none",
-            Network::Unrestricted => "bridge",
-        };
+        let memory = self.stored.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        let network = if self.stored.unrestricted { "bridge" } else { "none" };
         let host_config = HostConfig {
             network_mode: Some(network.into()),
             cap_drop: words(&["ALL"]),
@@ -190,8 +187,8 @@ impl DockerLaunch {
             memory,
             // No more with swap than without.
             memory_swap: memory,
-            nano_cpus: self.limits.cpus.map(|cpus| (cpus * 1e9).round() as i64),
-            pids_limit: self.limits.pids.map(|count| i64::try_from(count).unwrap_or(i64::MAX)),
+            nano_cpus: self.stored.limits.cpus.map(|cpus| (cpus * 1e9).round() as i64),
+            pids_limit: self.stored.limits.pids.map(|count| i64::try_from(count).unwrap_or(i64::MAX)),
             tmpfs: Some(TEMPORARY.map(|(path, options)| (path.to_owned(), options.to_owned())).into()),
             shm_size: Some(SHARED_MEMORY),
             mounts: Some(mounts),
@@ -219,10 +216,8 @@ impl DockerLaunch {
     /// What the engine enforces.
     fn mechanisms(&self) -> BTreeMap<String, String> {
         let limit = |limit: Option<String>| limit.unwrap_or_else(|| "unlimited".into());
-        let network = match self.stored.network {
-            Network::None => "none but loopback",
-            Network::Unrestricted => "the engine's bridge, unrestricted",
-        };
+        let network =
+            if self.stored.unrestricted { "the engine's bridge, unrestricted" } else { "none but loopback" };
         let system = if self.read_only { "the image's, read-only" } else { "the image's, a copy" };
         let told = [
             ("mount", system.to_owned()),
@@ -230,9 +225,9 @@ impl DockerLaunch {
             ("pid", "own".to_owned()),
             ("ipc", "own".to_owned()),
             ("uts", "own".to_owned()),
-            ("memory", limit(self.limits.memory_bytes.map(|bytes| format!("the engine's, {bytes}")))),
-            ("pids", limit(self.limits.pids.map(|count| format!("the engine's, {count}")))),
-            ("cpu", limit(self.limits.cpus.map(|cpus| format!("the engine's, {cpus}")))),
+            ("memory", limit(self.stored.limits.memory_bytes.map(|bytes| format!("the engine's, {bytes}")))),
+            ("pids", limit(self.stored.limits.pids.map(|count| format!("the engine's, {count}")))),
+            ("cpu", limit(self.stored.limits.cpus.map(|cpus| format!("the engine's, {cpus}")))),
         ];
         told.into_iter().map(|(name, state)| (name.to_owned(), state)).collect()
     }

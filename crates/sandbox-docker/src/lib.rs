@@ -10,6 +10,7 @@
 //! session runs: it ends when its socket is closed, as it is when the harness dies, and the engine then removes it.
 //! What is left of a crash in between is found by its labels and removed (see [`DockerSandboxClient::reap`]).
 
+mod build;
 mod client;
 mod container;
 mod engine;
@@ -17,6 +18,6 @@ mod image;
 mod owner;
 mod reap;
 
-pub use client::{DockerOptions, DockerSandboxClient, Network};
+pub use client::{DockerOptions, DockerSandboxClient};
 pub use mooring_supervisor::Limits;
 pub use reap::Reaped;

@@ -80,7 +80,7 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
     let (input, output) = tokio::io::duplex(BUFFER);
     let input = SyncIoBridge::new(input);
     let plan = plan.clone();
-    let produced = blocking(move || produce(&plan, &clones, input));
+    let produced = blocking(move || produce(&plan, Some(&clones), input));
     let (produced, read) = tokio::join!(produced, read(Box::pin(output)));
     match (produced?, read) {
         // The source's failure explains the reader's: the stream broke off.
@@ -89,12 +89,12 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
             member: "(end)".to_owned(),
             reason: "it was not read to its end".to_owned(),
         }),
-        (Ok(materialised), Ok(())) => Ok(materialised),
+        (Ok((materialised, _)), Ok(())) => Ok(materialised),
     }
 }
 
 /// The repositories of a plan's steps, in their order.
-async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
+pub(crate) async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     let mut clones: Vec<BoxFuture<'_, Result<Clone, SandboxError>>> = Vec::new();
     for step in plan.steps.iter() {
         if let Content::Git(source) = &step.content {
@@ -104,7 +104,9 @@ async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SandboxError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| SandboxError::Invalid { reason: format!("staging was interrupted: {error}") })

@@ -50,6 +50,20 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
     /// Starts a command.
     fn spawn(&self, request: ExecRequest) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>>;
 
+    /// A command by its number ([`Process::id`]), whoever started it. A client that comes back to a session that
+    /// lived on reads on from the cursor that it had, and has lost nothing.
+    ///
+    /// # Errors
+    /// [`SandboxError::Invalid`] where the session holds no such command, or not any more.
+    fn process(&self, number: u64) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
+        let error = SandboxError::Unsupported {
+            operation: format!("finding command {number} again"),
+            backend: self.state().backend,
+            reason: "its commands belong to the process that started them".into(),
+        };
+        Box::pin(std::future::ready(Err(error)))
+    }
+
     /// Runs a command to its end. Two deadlines guard it: the sandbox's own, and this side's.
     fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecResult, SandboxError>> {
         Box::pin(async move {

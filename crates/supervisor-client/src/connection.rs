@@ -131,6 +131,8 @@ pub(crate) struct Connection {
     pub(crate) caller: Caller,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
+    /// It does not end with this connection.
+    lingers: bool,
     end: tokio::sync::Mutex<Option<Box<dyn End>>>,
 }
 
@@ -141,14 +143,45 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Has a supervisor set up a sandbox.
-    pub(crate) async fn start(transport: Transport, setup: Setup) -> Result<(Self, Ready), SandboxError> {
+    /// Has a supervisor set up a sandbox. `None`: the session has one already.
+    pub(crate) async fn start(
+        transport: Transport,
+        setup: Setup,
+    ) -> Result<Option<(Self, Ready)>, SandboxError> {
         let session = setup.session.clone();
-        let mut starting = Starting::new(&session, transport, Task::Start(setup)).await?;
+        let lingers = setup.linger.is_some();
+        let mut starting = Starting::new(&session, transport, Task::Start(Box::new(setup))).await?;
         match starting.hello().await? {
-            Hello::Ready(ready) if ready.generation == GENERATION => Ok((starting.connect(&session), ready)),
+            Hello::Ready(ready) if ready.generation == GENERATION => {
+                Ok(Some((starting.connect(&session, lingers), ready)))
+            }
+            Hello::Failed(Failure::Running) => Ok(None),
             Hello::Failed(failure) => Err(translate("start", failure)),
             other => Err(gone(&session, format!("the supervisor said {other:?}"))),
+        }
+    }
+
+    /// Joins a supervisor that runs. `None`: it was about to end.
+    pub(crate) async fn attach(
+        session: &str,
+        transport: Transport,
+    ) -> Result<Option<(Self, Ready)>, SandboxError> {
+        let mut starting = Starting { session: session.into(), transport, decoder: Decoder::default() };
+        match starting.hello().await {
+            Ok(Hello::Ready(ready)) if ready.generation == GENERATION => {
+                Ok(Some((starting.connect(session, true), ready)))
+            }
+            Ok(Hello::Ready(ready)) => Err(SandboxError::Invalid {
+                reason: format!(
+                    "session {session} runs under another version of this program (generation {}, this is \
+                     {GENERATION}); stop it with that one",
+                    ready.generation
+                ),
+            }),
+            Ok(Hello::Failed(failure)) => Err(translate("attach", failure)),
+            Ok(other) => Err(gone(session, format!("the supervisor said {other:?}"))),
+            Err(SandboxError::Gone { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -159,6 +192,10 @@ impl Connection {
 
     /// Ends the sandbox and waits until nothing of it is left.
     pub(crate) async fn stop(&self) -> Result<(), SandboxError> {
+        if self.lingers {
+            // Where this fails it has ended already.
+            let _ = self.caller.call("stop", Call::End, Bytes::new(), STOP).await;
+        }
         // With its task goes our half of the stream.
         self.writer.abort();
         let mut end = self.end.lock().await;
@@ -226,7 +263,7 @@ impl Starting {
         }
     }
 
-    fn connect(self, session: &str) -> Connection {
+    fn connect(self, session: &str, lingers: bool) -> Connection {
         let pending: Arc<Pending> = Arc::new(Mutex::new(Some(HashMap::new())));
         let (frames, queue) = mpsc::channel(FRAMES);
         let Transport { reader, writer, end } = self.transport;
@@ -234,7 +271,7 @@ impl Starting {
         let writer = tokio::spawn(write_frames(writer, queue, Arc::clone(&pending)));
         let next = Arc::new(AtomicU64::new(1));
         let caller = Caller { session: session.into(), frames, pending, next };
-        Connection { caller, reader, writer, end: tokio::sync::Mutex::new(Some(end)) }
+        Connection { caller, reader, writer, lingers, end: tokio::sync::Mutex::new(Some(end)) }
     }
 }
 

@@ -14,6 +14,7 @@ pub fn translate(operation: &'static str, failure: Failure) -> SandboxError {
         Failure::Start { command, reason } => SandboxError::Start { command, reason },
         Failure::Archive { member, reason } => SandboxError::Archive { member, reason },
         Failure::Port { port, reason } => SandboxError::Port { port, reason },
+        Failure::Running => SandboxError::Invalid { reason: "the session runs already".into() },
         Failure::Invalid { reason } => SandboxError::Invalid { reason },
     }
 }

@@ -10,7 +10,7 @@ use mooring_sandbox::{
     FileStat, Isolation, Ports, Process, SandboxError, SandboxSession, SessionState, Stdin, WriteOptions,
 };
 use mooring_supervisor::wire::{Call, Input, Reply, Spawn};
-use mooring_supervisor::{MAX_PAYLOAD, Setup};
+use mooring_supervisor::{MAX_PAYLOAD, Ready, Setup};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::connection::{CALL, Connection, Transport};
@@ -21,16 +21,24 @@ use crate::{channel, egress};
 /// How long one step of an archive, or the removal of a tree, may take.
 const LONG: Duration = Duration::from_mins(10);
 
+/// How long a session that another process starts or ends just now is waited for.
+const TURN: Duration = Duration::from_secs(20);
+
 /// How a backend starts the supervisor of one session.
 pub trait Launch: Send + Sync + std::fmt::Debug {
     /// Starts it. What it should set up is told to it afterwards.
     fn launch(&self) -> BoxFuture<'_, Result<Launched, SandboxError>>;
 
+    /// A stream to the supervisor that an earlier client left running, if there is one. It says hello unasked.
+    fn attach(&self) -> BoxFuture<'_, Result<Option<Launched>, SandboxError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Whether a sandbox has no other way out than [`Egress`].
     fn closed_network(&self) -> bool;
 }
 
-/// A supervisor that was started.
+/// A supervisor that runs.
 #[derive(Debug)]
 pub struct Launched {
     /// The stream to it.
@@ -42,6 +50,9 @@ pub struct Launched {
     /// What the backend itself enforces, beside what the supervisor tells.
     pub mechanisms: BTreeMap<String, String>,
 }
+
+/// A supervisor that is connected, with the level and the mechanisms that its backend told.
+type Reached = (Connection, Ready, String, BTreeMap<String, String>);
 
 /// A session that is served by a supervisor.
 #[derive(Debug)]
@@ -91,8 +102,7 @@ impl SupervisedSession {
         if self.connection().is_ok_and(|connection| connection.alive()) {
             return Ok(());
         }
-        let Launched { transport, setup, level, mut mechanisms } = self.launch.launch().await?;
-        let (connection, ready) = Connection::start(transport, setup).await?;
+        let (connection, ready, level, mut mechanisms) = self.reach().await?;
         let handler = self.egress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(handler) = handler {
             egress::serve(&connection.caller, handler).await?;
@@ -104,12 +114,56 @@ impl SupervisedSession {
         Ok(())
     }
 
+    /// The supervisor that runs already, or else a new one.
+    async fn reach(&self) -> Result<Reached, SandboxError> {
+        let give_up = tokio::time::Instant::now() + TURN;
+        loop {
+            if let Some(reached) = self.attach_now().await? {
+                return Ok(reached);
+            }
+            let Launched { transport, setup, level, mechanisms } = self.launch.launch().await?;
+            if let Some((connection, ready)) = Connection::start(transport, setup).await? {
+                return Ok((connection, ready, level, mechanisms));
+            }
+            // Somebody else starts it just now, or its end is not over yet.
+            if tokio::time::Instant::now() > give_up {
+                return Err(gone(&self.state.session_id, "another process holds it and does not answer"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn attach_now(&self) -> Result<Option<Reached>, SandboxError> {
+        let Some(Launched { transport, setup, level, mechanisms }) = self.launch.attach().await? else {
+            return Ok(None);
+        };
+        let Some((connection, ready)) = Connection::attach(&self.state.session_id, transport).await? else {
+            return Ok(None);
+        };
+        if ready.limits != setup.limits {
+            let reason = "it runs already, with other limits; use the same, or stop it first".into();
+            return Err(SandboxError::Invalid { reason });
+        }
+        Ok(Some((connection, ready, level, mechanisms)))
+    }
+
     async fn stop_now(&self) -> Result<(), SandboxError> {
         let _changing = self.changing.lock().await;
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         match running {
             Some(connection) => connection.stop().await,
-            None => Ok(()),
+            None => match self.attach_now().await? {
+                Some((connection, ..)) => connection.stop().await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn find(&self, number: u64) -> Result<Arc<dyn Process>, SandboxError> {
+        let connection = self.connection()?;
+        match connection.caller.call("find", Call::Find { process: number }, Bytes::new(), CALL).await? {
+            (Reply::Started { process: number }, _) => Ok(Arc::new(SupervisedProcess { number, connection })),
+            (other, _) => Err(SandboxError::Invalid { reason: format!("unexpected answer {other:?}") }),
         }
     }
 
@@ -225,6 +279,10 @@ impl SandboxSession for SupervisedSession {
 
     fn spawn(&self, request: ExecRequest) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
         Box::pin(self.spawn_now(request))
+    }
+
+    fn process(&self, number: u64) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
+        Box::pin(self.find(number))
     }
 
     fn read<'a>(&'a self, path: &'a str, max_bytes: u64) -> BoxFuture<'a, Result<Bytes, SandboxError>> {

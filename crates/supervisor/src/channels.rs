@@ -5,7 +5,7 @@
 //! its bytes go to the harness as they are asked for and come from it as the peer takes them, so that neither side
 //! can make this process hold more than one piece of each direction.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -16,6 +16,7 @@ use rustix::net::{
     listen, shutdown, socket_with, sockopt,
 };
 
+use crate::clients::owner;
 use crate::wire::{Failure, Reply};
 
 /// The most channels at one time. With [`PIECE`] this bounds what can wait for a harness that does not read.
@@ -47,6 +48,8 @@ pub(crate) struct Channels {
 }
 
 struct Channel {
+    /// Whose it is.
+    client: u64,
     socket: OwnedFd,
     /// Not connected yet: for whom, to which port, and the address that comes next.
     connecting: Option<(u64, u16, Option<SocketAddr>)>,
@@ -56,6 +59,9 @@ struct Channel {
 }
 
 struct Listener {
+    port: u16,
+    /// Who listens: clients that share it.
+    clients: BTreeSet<u64>,
     socket: OwnedFd,
     waiting: VecDeque<u64>,
 }
@@ -76,7 +82,13 @@ impl Channels {
         let then = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         let (socket, connected, then) = start(loopback, Some(then)).map_err(|errno| refused(port, errno))?;
         let connecting = (!connected).then_some((request, port, then));
-        let number = self.add(Channel { socket, connecting, receiving: None, transmitting: None });
+        let number = self.add(Channel {
+            client: owner(request),
+            socket,
+            connecting,
+            receiving: None,
+            transmitting: None,
+        });
         if !connected {
             self.arm(epoll, number).map_err(|errno| refused(port, errno))?;
             return Ok(None);
@@ -84,7 +96,11 @@ impl Channels {
         Ok(Some(self.connected(number, request, port)))
     }
 
-    pub(crate) fn listen(&mut self, port: u16) -> Result<Reply, Failure> {
+    pub(crate) fn listen(&mut self, request: u64, port: u16) -> Result<Reply, Failure> {
+        if let Some((number, shared)) = self.listeners.iter_mut().find(|(_, other)| other.port == port) {
+            shared.clients.insert(owner(request));
+            return Ok(Reply::Listening { listener: *number });
+        }
         if self.listeners.len() >= MAX_LISTENERS {
             return Err(invalid(format!("{MAX_LISTENERS} listeners are open already")));
         }
@@ -98,7 +114,8 @@ impl Channels {
         };
         let socket = open().map_err(|errno| refused(port, errno))?;
         let number = self.number();
-        self.listeners.insert(number, Listener { socket, waiting: VecDeque::new() });
+        let clients = BTreeSet::from([owner(request)]);
+        self.listeners.insert(number, Listener { port, clients, socket, waiting: VecDeque::new() });
         Ok(Reply::Listening { listener: number })
     }
 
@@ -160,6 +177,16 @@ impl Channels {
         let Some(channel) = self.open.remove(&number) else { return Vec::new() };
         let waiting = channel.receiving.into_iter().chain(channel.transmitting.map(|(request, ..)| request));
         waiting.map(|request| (request, Err(invalid(format!("channel {number} was closed"))))).collect()
+    }
+
+    /// Forgets what only a client that is gone had.
+    pub(crate) fn forget_client(&mut self, client: u64) {
+        self.open.retain(|_, channel| channel.client != client);
+        self.listeners.retain(|_, listener| {
+            listener.clients.remove(&client);
+            listener.waiting.retain(|request| owner(*request) != client);
+            !listener.clients.is_empty()
+        });
     }
 
     /// Does what has become possible.
@@ -234,7 +261,9 @@ impl Channels {
             match accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => {
                     let _ = sockopt::set_tcp_nodelay(&socket, true);
-                    let channel = Channel { socket, connecting: None, receiving: None, transmitting: None };
+                    let client = owner(request);
+                    let channel =
+                        Channel { client, socket, connecting: None, receiving: None, transmitting: None };
                     let channel = self.add(channel);
                     answers.push((request, Ok((Reply::Channel { channel }, Vec::new()))));
                 }

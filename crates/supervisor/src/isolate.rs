@@ -1,10 +1,13 @@
 //! Isolation: a process puts itself, and all that will come from it, into a world of its own.
 //!
 //! Each part is one mechanism with one file. A part that the kernel refuses is an error that names it and says
-//! what to do; nothing here falls back to less.
+//! what to do; nothing here falls back to less. Required are the namespaces (user, mount, pid, network, ipc, uts,
+//! cgroup), seccomp, no new privileges, no capabilities, and each limit that was asked for. Recorded but not required
+//! is Landlock alone: a second wall, which not every kernel has.
 
 pub(crate) mod cgroup;
 pub(crate) mod identity;
+pub(crate) mod landlock;
 pub(crate) mod mounts;
 pub(crate) mod seccomp;
 

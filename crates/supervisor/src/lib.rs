@@ -15,6 +15,7 @@
 
 mod accounts;
 mod channels;
+mod clients;
 mod config;
 mod container;
 mod entry;
@@ -24,6 +25,7 @@ mod frame;
 mod isolate;
 mod jobs;
 mod kill;
+mod linger;
 mod link;
 mod log;
 mod monitor;
@@ -36,8 +38,9 @@ mod sys;
 pub mod wire;
 mod world;
 
-pub use config::{Check, Config, Hello, Level, Limits, Ready, Setup, Task};
+pub use config::{Check, Config, Hello, Level, Limits, Linger, Ready, Setup, Task};
 pub use container::{Part, parts};
 pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use isolate::{is_root, root_allowed};
+pub use linger::{DOOR, LOCK};

@@ -15,7 +15,7 @@ use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 
 use crate::config::Check;
 use crate::isolate::cgroup::{Controller, Layout, make_folder};
-use crate::isolate::{hint, identity, seccomp};
+use crate::isolate::{self, hint, identity, seccomp};
 use crate::sys;
 
 const USER: i32 = libc::CLONE_NEWUSER;
@@ -41,6 +41,7 @@ pub(crate) fn checks(state_dir: &Path) -> Vec<Check> {
         check("devpts", "own terminals", attempt(MOUNT, open_terminal)),
         check("seccomp", "filters system calls", attempt(USER, try_seccomp)),
         check("openat2", "confines file operations", try_openat2()),
+        landlock(),
         idmapped(state_dir),
     ];
     checks.extend(Controller::ALL.map(controller));
@@ -120,6 +121,25 @@ fn try_openat2() -> io::Result<()> {
         Err(Errno::XDEV) => Ok(()),
         Err(errno) => Err(errno.into()),
         Ok(_) => Err(io::Error::other("it does not confine")),
+    }
+}
+
+fn landlock() -> Check {
+    let name = "landlock".to_owned();
+    let entered = attempt(USER, || {
+        rustix::thread::set_no_new_privs(true)?;
+        match isolate::landlock::enter(&[]) {
+            Ok(state) if state.starts_with("on") => Ok(()),
+            Ok(_) => Err(Errno::NOSYS.into()),
+            Err(failure) => Err(io::Error::other(failure)),
+        }
+    });
+    match entered {
+        Ok(()) => Check { name, ok: true, detail: "a second wall around files".into(), hint: String::new() },
+        Err(error) => {
+            let hint = "sandboxes do without it; Linux 5.19 or newer, with landlock among the kernel's `lsm=`, has it";
+            Check { name, ok: false, detail: error.to_string(), hint: hint.into() }
+        }
     }
 }
 

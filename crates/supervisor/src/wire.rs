@@ -179,6 +179,13 @@ pub enum Call {
         /// The channel.
         channel: u64,
     },
+    /// End the sandbox, whoever else uses it. Answered before it does; its end shows as the end of the stream.
+    End,
+    /// Whether a process is held. Answered with [`Reply::Started`].
+    Find {
+        /// The process.
+        process: u64,
+    },
     /// Forget a channel. Who waits for it is told so.
     Hangup {
         /// The channel.
@@ -338,6 +345,9 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// The session runs already, in a supervisor of its own.
+    #[error("the session runs already")]
+    Running,
     /// The call makes no sense.
     #[error("{reason}")]
     Invalid {

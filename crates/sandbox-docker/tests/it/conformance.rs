@@ -38,7 +38,8 @@ impl Drop for InContainers {
 
 impl InContainers {
     fn options(&self) -> DockerOptions {
-        DockerOptions::new(self.socket.as_ref().unwrap(), self.state.path(), IMAGE)
+        let options = DockerOptions::new(self.socket.as_ref().unwrap(), self.state.path());
+        DockerOptions { image: Some(IMAGE.into()), ..options }
     }
 
     async fn docker(&self) -> Docker {

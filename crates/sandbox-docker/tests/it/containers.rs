@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 
+use mooring_manifest::Manifest;
 use mooring_sandbox::{CreateRequest, SandboxClient as _, SandboxError, WriteOptions};
-use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient, Limits, Network};
+use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient, Limits};
 
 use crate::engine::{Bench, IMAGE, is_root, out, request, sh};
 
@@ -100,21 +101,81 @@ async fn a_read_only_image_leaves_the_workspace_and_temporary_places_writable() 
     bench.client.delete(&session.state()).await.unwrap();
 }
 
+fn manifest(additions: &str) -> Manifest {
+    Manifest::from_json(&format!("{{\"x-mooring\": {additions}}}")).unwrap()
+}
+
 #[tokio::test]
-async fn a_network_is_there_only_when_it_was_asked_for() {
-    let Some(bench) = Bench::new(|options| options.network = Network::Unrestricted).await else { return };
-    let session = bench.start(request()).await;
+async fn a_network_is_there_only_when_the_manifest_says_so() {
+    let Some(bench) = Bench::new(|_| {}).await else { return };
+    let manifest = manifest(r#"{"network": "unrestricted"}"#);
+    let session = bench.start(CreateRequest { manifest, ..request() }).await;
     let interfaces = out(session.as_ref(), "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | sort").await;
     assert_eq!(interfaces, "eth0\nlo\n");
     assert_eq!(session.isolation().unwrap().mechanisms["network"], "the engine's bridge, unrestricted");
     assert!(session.egress().is_none(), "it would not be the only way out");
-    // Nor does it come back with one when it was made without, or without one where it was made with.
-    let state = session.state();
-    session.stop().await.unwrap();
-    let closed = DockerSandboxClient::new(DockerOptions::new(&bench.socket, bench.state.path(), IMAGE));
-    let refused = closed.resume(state.clone()).await.unwrap_err();
-    assert!(refused.to_string().contains("made with an unrestricted network"), "{refused}");
-    bench.client.delete(&state).await.unwrap();
+    bench.client.delete(&session.state()).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_the_operators_limits_and_the_manifests_the_tighter_holds() {
+    let Some(bench) = Bench::new(|options| {
+        options.limits = Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpus: None };
+    })
+    .await
+    else {
+        return;
+    };
+    let manifest = manifest(r#"{"resources": {"memory": "1GiB", "pids": 50, "cpu": 1.5}}"#);
+    let session = bench.start(CreateRequest { manifest, ..request() }).await;
+    let told = session.isolation().unwrap().mechanisms;
+    assert_eq!(
+        [&told["memory"], &told["pids"], &told["cpu"]],
+        ["the engine's, 268435456", "the engine's, 50", "the engine's, 1.5"]
+    );
+    bench.client.delete(&session.state()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_image_is_built_once_from_the_manifests_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().to_owned();
+    let Some(bench) = Bench::new(|options| options.base = Some(base)).await else { return };
+    let write = |path: &str, text: &str| std::fs::write(folder.path().join(path), text).unwrap();
+    std::fs::create_dir(folder.path().join("image")).unwrap();
+    let file = format!(
+        "FROM {IMAGE}\nARG WHO\nCOPY hello /hello\nRUN echo built for $WHO > /built\nENV COLOUR=red\n"
+    );
+    write("image/Dockerfile", &file);
+    write("image/hello", &format!("hello {}\n", folder.path().display()));
+    let image = |additions: &str| {
+        manifest(&format!(r#"{{"network": "deny", "image": {{"context": "image"{additions}}}}}"#))
+    };
+    let built = image(r#", "args": {"WHO": "moor"}"#);
+    let session = bench.start(CreateRequest { manifest: built.clone(), ..request() }).await;
+    let told = out(session.as_ref(), "cat /hello /built; echo $COLOUR").await;
+    assert_eq!(told, format!("hello {}\nbuilt for moor\nred\n", folder.path().display()));
+    let again = bench.client.create(CreateRequest { manifest: built, ..request() }).await.unwrap();
+    let of = |session: &dyn mooring_sandbox::SandboxSession| session.state().data["image"].clone();
+    assert_eq!(of(session.as_ref()), of(again.as_ref()));
+    write("image/hello", "other\n");
+    let changed = bench.client.create(CreateRequest { manifest: image(""), ..request() }).await.unwrap();
+    assert_ne!(of(session.as_ref()), of(changed.as_ref()));
+
+    write("image/Dockerfile", &format!("FROM {IMAGE}\nRUN echo about to fail; exit 3\n"));
+    let failed = bench.client.create(CreateRequest { manifest: image(""), ..request() }).await.unwrap_err();
+    assert!(failed.to_string().contains("returned a non-zero code: 3"), "{failed}");
+    assert!(failed.to_string().contains("about to fail"), "{failed}");
+    std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
+    let outside = manifest(r#"{"image": {"context": "out"}}"#);
+    let refused = bench.client.create(CreateRequest { manifest: outside, ..request() }).await.unwrap_err();
+    assert!(refused.to_string().contains("must be a directory below"), "{refused}");
+    for session in [session, again, changed] {
+        let image = of(session.as_ref());
+        bench.client.delete(&session.state()).await.unwrap();
+        let force = bollard::query_parameters::RemoveImageOptions { force: true, ..Default::default() };
+        let _ = bench.docker.remove_image(image.as_str().unwrap(), Some(force), None).await;
+    }
 }
 
 #[tokio::test]
@@ -140,7 +201,8 @@ async fn a_callers_directory_is_the_workspace_and_its_files_stay_the_callers() {
 
 #[tokio::test]
 async fn an_engine_or_an_image_that_is_not_there_is_told_with_what_to_do() {
-    let Some(bench) = Bench::new(|options| options.image = "mooring-test/no-such-image".into()).await else {
+    let Some(bench) = Bench::new(|options| options.image = Some("mooring-test/no-such-image".into())).await
+    else {
         return;
     };
     let missing = bench.client.create(request()).await.unwrap_err().to_string();
@@ -148,8 +210,7 @@ async fn an_engine_or_an_image_that_is_not_there_is_told_with_what_to_do() {
         missing.contains("image 'mooring-test/no-such-image'") && missing.contains("docker pull"),
         "{missing}"
     );
-    let nowhere =
-        DockerSandboxClient::new(DockerOptions::new("/nowhere/docker.sock", bench.state.path(), IMAGE));
+    let nowhere = DockerSandboxClient::new(DockerOptions::new("/nowhere/docker.sock", bench.state.path()));
     match nowhere.create(request()).await.unwrap_err() {
         SandboxError::Isolation { primitive, reason, hint } => {
             assert_eq!(

@@ -106,7 +106,6 @@ pub(crate) struct Bench {
     pub(crate) client: DockerSandboxClient,
     pub(crate) docker: Docker,
     pub(crate) state: TempDir,
-    pub(crate) socket: PathBuf,
 }
 
 impl Bench {
@@ -119,9 +118,10 @@ impl Bench {
         let docker = docker(&socket).await;
         make_image(&docker).await;
         let state = tempfile::tempdir().unwrap();
-        let mut options = DockerOptions::new(&socket, state.path(), IMAGE);
+        let mut options = DockerOptions::new(&socket, state.path());
+        options.image = Some(IMAGE.into());
         change(&mut options);
-        Some(Self { client: DockerSandboxClient::new(options), docker, state, socket })
+        Some(Self { client: DockerSandboxClient::new(options), docker, state })
     }
 
     /// A session, started.

@@ -10,6 +10,7 @@ mod hostile;
 mod inside;
 mod lifecycle;
 mod limits;
+mod lingering;
 mod network;
 mod ordinary_user;
 mod output;
