@@ -132,6 +132,10 @@ list! {
         the_sandbox_cannot_be_ended_from_inside
         a_core_is_never_dumped_and_descriptors_do_not_leak
     }
+    network {
+        a_server_inside_is_reached_and_no_other
+        there_is_no_way_out_unless_one_is_served
+    }
     lifecycle {
         a_session_is_not_running_before_its_start_nor_after_its_stop
         creating_twice_makes_one

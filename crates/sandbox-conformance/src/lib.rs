@@ -23,6 +23,7 @@ mod hostile;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod network;
 mod output;
 mod staging;
 mod stopping;

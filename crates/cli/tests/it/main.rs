@@ -7,6 +7,7 @@ mod approve;
 mod bad_input;
 mod cancel;
 mod chat;
+mod docker;
 mod example;
 mod guidance;
 mod kill;

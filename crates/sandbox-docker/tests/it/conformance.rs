@@ -10,7 +10,7 @@ use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient, Limits};
 use rustix::mount::{MountFlags, UnmountFlags};
 use tempfile::TempDir;
 
-use crate::engine::{IMAGE, VARIABLE, docker, is_root, make_image, socket};
+use crate::engine::{DOCKER, IMAGE, connect, docker, is_root};
 
 #[derive(Debug)]
 struct InContainers {
@@ -20,11 +20,7 @@ struct InContainers {
 }
 
 fn in_containers() -> InContainers {
-    let socket = socket();
-    if let Some(socket) = &socket {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async { make_image(&docker(socket).await).await });
-    }
+    let socket = docker();
     InContainers { state: tempfile::tempdir().unwrap(), socket, disk: Mutex::default() }
 }
 
@@ -43,7 +39,7 @@ impl InContainers {
     }
 
     async fn docker(&self) -> Docker {
-        docker(self.socket.as_ref().unwrap()).await
+        connect(self.socket.as_ref().unwrap()).await
     }
 }
 
@@ -78,7 +74,7 @@ impl Backend for InContainers {
     }
 
     fn left_out(&self) -> Option<String> {
-        self.socket.is_none().then(|| format!("{VARIABLE}=none"))
+        self.socket.is_none().then(|| format!("{DOCKER}=none"))
     }
 }
 

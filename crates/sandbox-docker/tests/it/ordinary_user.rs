@@ -4,14 +4,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::engine::{VARIABLE, is_root, socket};
+use crate::engine::{DOCKER, docker, is_root};
 
 /// A number that no account of the machine has.
 const USER: &str = "54321";
 
 #[test]
 fn everything_holds_for_an_ordinary_user_too() {
-    let Some(socket) = socket().filter(|_| is_root()) else { return };
+    let Some(socket) = docker().filter(|_| is_root()) else { return };
     // Root's own directories are closed to that user.
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
@@ -25,7 +25,7 @@ fn everything_holds_for_an_ordinary_user_too() {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("TMPDIR", folder.path())
-        .env(VARIABLE, format!("unix://{}", socket.display()))
+        .env(DOCKER, format!("unix://{}", socket.display()))
         .env("RUST_BACKTRACE", "1")
         .current_dir(folder.path())
         .output()
