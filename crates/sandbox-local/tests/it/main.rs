@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
 mod conformance;
+mod escape;
 mod files;
 mod hostile;
 mod inside;
