@@ -37,10 +37,11 @@ mod upstream;
 
 pub use egress::{Config, Egress};
 pub use environment::{ca_bundle, environment};
-pub use host::{Host, HostError, HostName, Target};
+pub use host::{Host, HostError, Target};
 pub use http::{HeaderName, Method};
 pub use limits::Limits;
-pub use pattern::{HostPattern, PathError, PathPattern};
+pub use mooring_manifest::extension::{HostName, PathPattern};
+pub use pattern::HostPattern;
 pub use policy::{Policy, PolicyError, Rule};
 pub use record::{Observer, Protocol, Record, Refusal, Verdict};
 pub use secret::{SecretBinding, SecretValue};

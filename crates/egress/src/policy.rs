@@ -2,10 +2,11 @@
 //! the host and port, before any name is looked up, and once for each request that it can see.
 
 use http::Method;
+use mooring_manifest::extension::PathPattern;
 
 use crate::address::{Reach, reach};
-use crate::host::{Host, Target};
-use crate::pattern::{HostPattern, PathPattern};
+use crate::host::Target;
+use crate::pattern::HostPattern;
 use crate::record::Refusal;
 use crate::secret::SecretBinding;
 
@@ -141,7 +142,7 @@ impl Policy {
                 Refusal::Host(target.host.clone())
             });
         }
-        let named = rules.iter().any(|rule| matches!(&rule.host, HostPattern::Exact(Host::Address(_))));
+        let named = rules.iter().any(|rule| matches!(rule.host, HostPattern::Address(_)));
         let widest = if named {
             Reach::Special
         } else if rules.iter().any(|rule| rule.private) {

@@ -9,9 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
+use mooring_manifest::extension::{HostName, PathPattern};
 
-use crate::host::{Host, HostName, Target};
-use crate::pattern::PathPattern;
+use crate::host::{Host, Target};
 use crate::policy::PolicyError;
 use crate::record::Refusal;
 use crate::scrub::Scrubber;

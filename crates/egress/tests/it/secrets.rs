@@ -1,6 +1,5 @@
 //! Secrets: put in where they are bound, nowhere else, and taken out of what comes back.
 
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mooring_egress::{
