@@ -18,6 +18,8 @@ pub struct Policy {
     pub unrestricted: bool,
     /// What is allowed. A request is allowed when one rule allows all of it.
     pub rules: Vec<Rule>,
+    /// Names that may lead to loopback and private addresses.
+    pub private: Vec<HostPattern>,
     /// The secrets that the proxy puts in, and where.
     pub secrets: Vec<SecretBinding>,
 }
@@ -33,8 +35,6 @@ pub struct Rule {
     pub methods: Vec<Method>,
     /// The paths; empty for all. Enforced as the methods are.
     pub paths: Vec<PathPattern>,
-    /// Whether the name may lead to a loopback or private address.
-    pub private: bool,
 }
 
 /// Why a policy cannot be enforced.
@@ -77,7 +77,7 @@ pub enum PolicyError {
 impl Rule {
     /// Allows HTTP and HTTPS to a host, on their usual ports.
     pub fn host(host: HostPattern) -> Self {
-        Self { host, ports: vec![443, 80], methods: Vec::new(), paths: Vec::new(), private: false }
+        Self { host, ports: vec![443, 80], methods: Vec::new(), paths: Vec::new() }
     }
 
     fn covers(&self, target: &Target) -> bool {
@@ -131,6 +131,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether the proxy ends TLS for any host.
+    pub(crate) fn intercepts(&self) -> bool {
+        !self.unrestricted && (!self.secrets.is_empty() || self.rules.iter().any(Rule::sees_requests))
+    }
+
     /// Asked before anything is looked up or connected to.
     pub(crate) fn target(&self, target: &Target) -> Result<Grant, Refusal> {
         let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.covers(target)).collect();
@@ -145,7 +150,7 @@ impl Policy {
         let named = rules.iter().any(|rule| matches!(rule.host, HostPattern::Address(_)));
         let widest = if named {
             Reach::Special
-        } else if rules.iter().any(|rule| rule.private) {
+        } else if self.private.iter().any(|pattern| pattern.matches(&target.host)) {
             Reach::Private
         } else {
             Reach::Public

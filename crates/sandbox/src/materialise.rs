@@ -104,7 +104,9 @@ pub(crate) async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await
 }
 
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SandboxError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| SandboxError::Invalid { reason: format!("staging was interrupted: {error}") })

@@ -65,10 +65,7 @@ pub(crate) fn produce(
 }
 
 /// Reads what would be staged, and keeps its digests alone.
-pub(crate) fn survey(
-    plan: &Plan,
-    clones: Option<&[Clone]>,
-) -> Result<(Materialised, Entries), SandboxError> {
+pub(crate) fn survey(plan: &Plan, clones: Option<&[Clone]>) -> Result<(Materialised, Entries), SandboxError> {
     produce(plan, clones, std::io::sink()).map_err(|halt| match halt {
         Halt::Failed(error) => error,
         Halt::Unread => SandboxError::Invalid { reason: "staging was interrupted".to_owned() },
