@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) enum Reach {
     /// The public internet.
     Public,
-    /// Loopback and private ranges: only where a rule says `private`.
+    /// Loopback and private ranges: only where the policy says `private`.
     Private,
     /// Metadata services, link-local, multicast, unassigned: only where a rule names the very address.
     Special,

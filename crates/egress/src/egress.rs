@@ -95,6 +95,18 @@ impl Egress {
         self.shared.authority.pem()
     }
 
+    /// What is allowed, in a few words.
+    pub(crate) fn describe(&self) -> String {
+        let Policy { unrestricted, rules, secrets, .. } = &self.shared.policy;
+        match (unrestricted, secrets.len()) {
+            (true, _) => "unrestricted, by proxy".into(),
+            (false, 0) => format!("allow-list of {}, by proxy", rules.len()),
+            (false, bindings) => {
+                format!("allow-list of {}, by proxy; {bindings} places for secrets", rules.len())
+            }
+        }
+    }
+
     /// Serves one connection from the sandbox to its end. HTTP proxy requests, `CONNECT` and SOCKS 5 are told apart by
     /// themselves. Dropping the future cuts the connection.
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Variables that name the proxy, as an `http://` address, and the file of trusted certificates.
-pub fn environment(proxy: &str, bundle: &str) -> Vec<(&'static str, String)> {
+/// Variables that name the proxy, as an `http://` address, and the file of trusted certificates, where it takes one.
+pub fn environment(proxy: &str, bundle: Option<&str>) -> Vec<(&'static str, String)> {
     // Both spellings, since programs differ. `ALL_PROXY` is HTTP too: clients without SOCKS would fail over it.
     let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     let none = ["NO_PROXY", "no_proxy"];
@@ -22,7 +22,7 @@ pub fn environment(proxy: &str, bundle: &str) -> Vec<(&'static str, String)> {
     ];
     let mut variables: Vec<_> = proxies.into_iter().map(|name| (name, proxy.to_owned())).collect();
     variables.extend(none.map(|name| (name, "localhost,127.0.0.1,::1".to_owned())));
-    variables.extend(bundles.map(|name| (name, bundle.to_owned())));
+    variables.extend(bundle.into_iter().flat_map(|bundle| bundles.map(|name| (name, bundle.to_owned()))));
     variables.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
     variables
 }

@@ -5,9 +5,10 @@
 //! is refused. The `Host` inside of the encrypted part stays unseen; where that matters, give the rule paths or methods,
 //! and the proxy decrypts.
 
+use mooring_manifest::extension::HostName;
 use rustls::server::Acceptor;
 
-use crate::host::{Host, HostName, Target};
+use crate::host::{Host, Target};
 use crate::record::{Refusal, Stop};
 use crate::stream::Peeked;
 
@@ -52,7 +53,7 @@ pub(crate) fn matches(name: Option<&str>, target: &Target) -> Result<(), Refusal
         // A client that connects to an address has no name to send.
         (Host::Address(_), None) => Ok(()),
         (Host::Name(_), None) => refuse("it names no server (no SNI)"),
-        (Host::Name(host), Some(name)) if HostName::parse(name).as_ref() == Ok(host) => Ok(()),
+        (Host::Name(host), Some(name)) if HostName::parse(name).is_ok_and(|name| name == *host) => Ok(()),
         (_, Some(_)) => refuse("it names another server than the tunnel was opened to (SNI)"),
     }
 }

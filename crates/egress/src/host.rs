@@ -1,21 +1,14 @@
-//! The one parser of host names. Every protocol, policy rule and TLS name goes through it, and what it returns is what
-//! is compared, resolved and connected to: two parsers that disagree about a name are how allow-lists are got around.
+//! What a client names as the other end. Names are read by the manifest's parser, the only one of host names: every
+//! protocol, policy rule and TLS name goes through it, and what it returns is what is compared, resolved and connected
+//! to. Two parsers that disagree about a name are how allow-lists are got around.
 //!
-//! It is strict. A name is ASCII in the letters that DNS uses (an international name is written in its `xn--` form);
-//! whatever some resolver could read as an address (`127.1`, `0x7f.1`, `2130706433`) is refused unless it is the plain
-//! dotted form; control characters, percent signs, user names and zone ids are refused.
+//! Addresses are read here, strictly: what some resolver could take for an address (`127.1`, `0x7f.1`, `2130706433`) is
+//! refused unless it is the plain dotted form. So are ports with anything but digits.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Longest name that DNS can carry, without the trailing dot.
-const MAX_NAME: usize = 253;
-/// Longest part between two dots.
-const MAX_LABEL: usize = 63;
-
-/// A host name in lower case, without a trailing dot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostName(String);
+use mooring_manifest::extension::{self, HostName};
 
 /// What a client names as the other end: a name, or an address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,26 +38,6 @@ pub struct HostError {
     pub why: &'static str,
 }
 
-impl HostName {
-    /// Reads a name.
-    pub fn parse(text: &str) -> Result<Self, HostError> {
-        match Host::parse(text)? {
-            Host::Name(name) => Ok(name),
-            Host::Address(_) => Err(error(text.as_bytes(), "it is an address, and a name is needed")),
-        }
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is a proper subdomain of `parent`.
-    pub(crate) fn is_below(&self, parent: &HostName) -> bool {
-        self.0.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-    }
-}
-
 impl Host {
     /// Reads a host as it stands in a URI: a name, an IPv4 address, or an IPv6 address in brackets.
     pub fn parse(text: &str) -> Result<Self, HostError> {
@@ -81,52 +54,27 @@ impl Host {
                 _ => fail("what is in brackets is no IPv6 address"),
             };
         }
-        let bytes_without_dot = bytes.strip_suffix(b".").unwrap_or(bytes);
-        if bytes_without_dot.is_empty() {
-            return fail("it is empty");
-        }
-        if bytes_without_dot.len() > MAX_NAME {
-            return fail("it is longer than 253 characters");
-        }
-        if !bytes_without_dot.is_ascii() {
+        let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii()) else {
             return fail("it is not ASCII; write an international name in its xn-- form");
+        };
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(Self::address(IpAddr::V4(address)));
         }
-        if !bytes_without_dot.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte)) {
-            return fail("it holds a character that no host name has");
-        }
-        let Ok(text) = std::str::from_utf8(bytes_without_dot) else { return fail("it is not ASCII") };
-        let text = text.to_ascii_lowercase();
-        for label in text.split('.') {
-            if label.is_empty() || label.len() > MAX_LABEL {
-                return fail("a part between two dots is empty or longer than 63 characters");
+        match HostName::parse(text.strip_suffix('.').unwrap_or(text)) {
+            Ok(name) => Ok(Self::Name(name)),
+            Err(extension::HostError::Address(_)) => {
+                fail("it ends in a number, and is not an IPv4 address in its plain form")
             }
-            if label.starts_with('-') || label.ends_with('-') {
-                return fail("a part begins or ends with a hyphen");
+            Err(_) => {
+                fail("a name is made of letters, digits, `-` and `_` in parts of at most 63, 253 in all")
             }
         }
-        if ends_in_a_number(&text) {
-            // The strict form: four decimal parts without leading zeros.
-            return match text.parse::<Ipv4Addr>() {
-                Ok(address) if bytes_without_dot.len() == bytes.len() => {
-                    Ok(Self::address(IpAddr::V4(address)))
-                }
-                _ => fail("it ends in a number, and is not an IPv4 address in its plain form"),
-            };
-        }
-        Ok(Self::Name(HostName(text)))
     }
 
     /// An address, in the form that rules compare.
     pub fn address(address: IpAddr) -> Self {
         Self::Address(address.to_canonical())
     }
-}
-
-/// Whether a resolver might take the name for an address: its last part is decimal or hexadecimal.
-fn ends_in_a_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or_default();
-    last.bytes().all(|byte| byte.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 impl Target {
@@ -155,12 +103,6 @@ impl Target {
 fn parse_port(digits: &str) -> Option<u16> {
     let plain = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl fmt::Display for Host {

@@ -2,10 +2,11 @@
 //! the host and port, before any name is looked up, and once for each request that it can see.
 
 use http::Method;
+use mooring_manifest::extension::PathPattern;
 
 use crate::address::{Reach, reach};
-use crate::host::{Host, Target};
-use crate::pattern::{HostPattern, PathPattern};
+use crate::host::Target;
+use crate::pattern::HostPattern;
 use crate::record::Refusal;
 use crate::secret::SecretBinding;
 
@@ -17,6 +18,8 @@ pub struct Policy {
     pub unrestricted: bool,
     /// What is allowed. A request is allowed when one rule allows all of it.
     pub rules: Vec<Rule>,
+    /// Names that may lead to loopback and private addresses.
+    pub private: Vec<HostPattern>,
     /// The secrets that the proxy puts in, and where.
     pub secrets: Vec<SecretBinding>,
 }
@@ -32,8 +35,6 @@ pub struct Rule {
     pub methods: Vec<Method>,
     /// The paths; empty for all. Enforced as the methods are.
     pub paths: Vec<PathPattern>,
-    /// Whether the name may lead to a loopback or private address.
-    pub private: bool,
 }
 
 /// Why a policy cannot be enforced.
@@ -76,7 +77,7 @@ pub enum PolicyError {
 impl Rule {
     /// Allows HTTP and HTTPS to a host, on their usual ports.
     pub fn host(host: HostPattern) -> Self {
-        Self { host, ports: vec![443, 80], methods: Vec::new(), paths: Vec::new(), private: false }
+        Self { host, ports: vec![443, 80], methods: Vec::new(), paths: Vec::new() }
     }
 
     fn covers(&self, target: &Target) -> bool {
@@ -130,6 +131,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether the proxy ends TLS for any host.
+    pub(crate) fn intercepts(&self) -> bool {
+        !self.unrestricted && (!self.secrets.is_empty() || self.rules.iter().any(Rule::sees_requests))
+    }
+
     /// Asked before anything is looked up or connected to.
     pub(crate) fn target(&self, target: &Target) -> Result<Grant, Refusal> {
         let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.covers(target)).collect();
@@ -141,10 +147,10 @@ impl Policy {
                 Refusal::Host(target.host.clone())
             });
         }
-        let named = rules.iter().any(|rule| matches!(&rule.host, HostPattern::Exact(Host::Address(_))));
+        let named = rules.iter().any(|rule| matches!(rule.host, HostPattern::Address(_)));
         let widest = if named {
             Reach::Special
-        } else if rules.iter().any(|rule| rule.private) {
+        } else if self.private.iter().any(|pattern| pattern.matches(&target.host)) {
             Reach::Private
         } else {
             Reach::Public

@@ -101,7 +101,7 @@ pub enum Refusal {
         target: Target,
     },
     /// The name leads to an address that a sandbox must not reach.
-    #[error("{0} leads to an address that is private, local or a metadata service, and no rule allows that")]
+    #[error("{0} leads to an address that is private, local or a metadata service")]
     Address(Target),
     /// The server name in TLS is another one, absent, or hidden.
     #[error("the TLS connection to {target} was refused: {why}")]

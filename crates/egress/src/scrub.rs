@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(scrubber.push(&mut held, b"data: abcab", false), "data: ");
         assert_eq!(scrubber.push(&mut held, b"\n\n", false), "abcab\n\n");
         assert_eq!(scrubber.push(&mut held, b"abcabcab", false), "");
-        assert_eq!(scrubber.push(&mut held, b"x", false), "<1>x");
+        assert_eq!(scrubber.push(&mut held, b"\n", false), "<1>\n");
         assert!(held.is_empty());
     }
 

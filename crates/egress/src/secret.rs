@@ -9,9 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
+use mooring_manifest::extension::{HostName, PathPattern};
 
-use crate::host::{Host, HostName, Target};
-use crate::pattern::PathPattern;
+use crate::host::{Host, Target};
 use crate::policy::PolicyError;
 use crate::record::Refusal;
 use crate::scrub::Scrubber;
@@ -55,8 +55,6 @@ pub struct SecretBinding {
     pub paths: Vec<PathPattern>,
     /// The header that carries it. In `authorization`, the user and password of basic authentication are looked into.
     pub header: HeaderName,
-    /// What the phantom begins with, for clients that check the form of their tokens (`ghp_`, `sk-`).
-    pub prefix: String,
 }
 
 impl SecretBinding {
@@ -70,7 +68,6 @@ impl SecretBinding {
             methods: Vec::new(),
             paths: Vec::new(),
             header: AUTHORIZATION,
-            prefix: "phantom_".into(),
         }
     }
 
@@ -87,10 +84,6 @@ impl SecretBinding {
             return Err(
                 "its value must be printable ASCII, since it goes into a header (is there a line break at its end?)",
             );
-        }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if self.prefix.len() > 32 || !self.prefix.bytes().all(plain) {
-            return Err("the prefix of its phantom must be at most 32 letters, digits, `-`, `_` or `.`");
         }
         Ok(())
     }
@@ -127,7 +120,7 @@ impl Vault {
                 }
                 Some(_) => {}
                 None => {
-                    let phantom = format!("{}{}", binding.prefix, random_token()?);
+                    let phantom = format!("{}{}", prefix(&binding.value.0), random_token()?);
                     tokens.push((binding.name.clone(), binding.value.clone(), phantom));
                 }
             }
@@ -240,6 +233,28 @@ fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What a phantom begins with: as the value does, where that is the mark of a kind of token, since clients check it.
+fn prefix(value: &str) -> &'static str {
+    const MARKS: [&str; 15] = [
+        "sk-ant-",
+        "sk-",
+        "ghp_",
+        "gho_",
+        "ghs_",
+        "ghu_",
+        "github_pat_",
+        "glpat-",
+        "hf_",
+        "npm_",
+        "pypi-",
+        "xoxb-",
+        "xoxp-",
+        "xapp-",
+        "dapi",
+    ];
+    MARKS.into_iter().find(|mark| value.starts_with(mark)).unwrap_or("phantom_")
+}
+
 /// 40 letters and digits: about 238 bits.
 fn random_token() -> Result<String, PolicyError> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -253,4 +268,23 @@ fn random_token() -> Result<String, PolicyError> {
         token.extend(letters.map(|letter| char::from(*letter)).take(40 - token.len()));
     }
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phantom_looks_like_what_it_stands_for_and_is_never_the_same() {
+        let phantom = |value: &str| {
+            let host = HostName::parse("api.test").unwrap();
+            let vault = Vault::new(vec![SecretBinding::new("token", SecretValue::new(value), host)]).unwrap();
+            vault.phantoms().next().unwrap().1.to_owned()
+        };
+        assert!(phantom("ghp_0123456789").starts_with("ghp_"));
+        assert!(phantom("sk-ant-api03-0123456789").starts_with("sk-ant-"));
+        assert!(phantom("correct-horse-battery").starts_with("phantom_"));
+        assert_ne!(phantom("ghp_0123456789"), phantom("ghp_0123456789"));
+        assert_eq!(phantom("ghp_0123456789").len(), 44);
+    }
 }

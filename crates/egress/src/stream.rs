@@ -8,30 +8,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use mooring_sandbox::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::record::Meter;
 
-/// Anything that bytes go through both ways.
-pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// One type for all of them, so that the proxy is compiled once.
-pub(crate) type BoxStream = Box<dyn ByteStream>;
-
 /// A stream whose next bytes can be looked at.
 pub(crate) struct Peeked {
     ahead: BytesMut,
-    inner: BoxStream,
+    inner: ByteStream,
 }
 
 impl Peeked {
-    pub(crate) fn new(inner: BoxStream) -> Self {
+    pub(crate) fn new(inner: ByteStream) -> Self {
         Self { ahead: BytesMut::new(), inner }
     }
 
     /// Puts bytes back in front.
-    pub(crate) fn with_ahead(inner: BoxStream, ahead: &[u8]) -> Self {
+    pub(crate) fn with_ahead(inner: ByteStream, ahead: &[u8]) -> Self {
         Self { ahead: BytesMut::from(ahead), inner }
     }
 

@@ -9,13 +9,13 @@ use bollard::Docker;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::RemoveVolumeOptions;
 use mooring_manifest::Manifest;
-use mooring_manifest::extension::{Cpu, Image, Network, Resources, Size};
+use mooring_manifest::extension::{Image, Network};
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
     SessionState, Support,
 };
 use mooring_supervisor::{Limits, root_allowed};
-use mooring_supervisor_client::{Sessions, SupervisedSession, check_id, gone};
+use mooring_supervisor_client::{Sessions, SupervisedSession, check_id, gone, tighter};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
@@ -266,17 +266,6 @@ impl SandboxClient for DockerSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
-    }
-}
-
-/// The tighter of the operator's limits and the manifest's.
-fn tighter(own: Limits, asked: &Resources) -> Limits {
-    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
-    let cpus = own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min);
-    Limits {
-        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
-        pids: least(own.pids, asked.pids),
-        cpus,
     }
 }
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use mooring_manifest::extension::{Cpu, Resources, Size};
+use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
     SessionState, Support,
 };
 use mooring_supervisor::{Level, Limits, is_root, root_allowed};
-use mooring_supervisor_client::{SupervisedSession, gone};
+use mooring_supervisor_client::{SupervisedSession, gone, tighter};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::LocalLaunch;
@@ -198,16 +198,6 @@ impl SandboxClient for LocalSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
-    }
-}
-
-/// Of the operator's limit and the manifest's, the tighter.
-fn tighter(own: Limits, asked: &Resources) -> Limits {
-    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
-    Limits {
-        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
-        pids: least(own.pids, asked.pids),
-        cpus: own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min),
     }
 }
 

@@ -18,14 +18,14 @@ async fn git(proxy: &Proxy, at: &Path, arguments: &[&str]) -> Output {
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("TOKEN", proxy.phantom("token"))
-        .envs(environment(&proxy.address(), proxy.bundle.to_str().unwrap()))
+        .envs(environment(&proxy.address(), proxy.bundle.to_str()))
         .args(["-c", "credential.helper=!f() { echo username=agent; echo \"password=$TOKEN\"; }; f"])
         .args(["-c", "user.name=a", "-c", "user.email=a@a.test"])
         .args(arguments);
     finish(&mut command).await
 }
 
-async fn with_repository() -> Server {
+pub(crate) async fn with_repository() -> Server {
     let server = Server::start().await;
     let repos = server.dir.path().join("repos");
     let plain = |arguments: &'static [&'static str]| {

@@ -207,11 +207,16 @@ async fn a_tunnel_to_an_allowed_host_is_no_way_to_others() {
 #[tokio::test]
 async fn a_name_must_not_lead_where_a_sandbox_must_not_go() {
     let server = Capture::start(OK).await;
-    let mut public = rule("public.test", server.port);
-    public.private = false;
     let named = rule("[::ffff:127.0.0.1]", server.port);
-    let rules = vec![public, rule("rebound.test", server.port), rule("nowhere.test", server.port), named];
-    let proxy = proxy(allow(rules)).await;
+    let rules = vec![
+        rule("public.test", server.port),
+        rule("rebound.test", server.port),
+        rule("nowhere.test", server.port),
+        named,
+    ];
+    let mut policy = allow(rules);
+    policy.private.retain(|pattern| pattern.to_string() != "public.test");
+    let proxy = proxy(policy).await;
     for host in ["public.test", "rebound.test", "nowhere.test", "127.0.0.1", "169.254.169.254"] {
         proxy.curl(&["--noproxy", "", &format!("http://{host}:{}/", server.port)]).await;
     }

@@ -65,7 +65,7 @@ fn what_a_resolver_might_read_in_another_way_is_refused() {
     }
     assert!(Host::parse(&"a".repeat(64)).is_err());
     assert!(Host::parse(&"a.".repeat(128)).is_err());
-    insta::assert_snapshot!(Host::parse("evil\0.test").unwrap_err(), @r"`evil\x00.test` is not a host that can be reached: it holds a character that no host name has");
+    insta::assert_snapshot!(Host::parse("evil\0.test").unwrap_err(), @r"`evil\x00.test` is not a host that can be reached: a name is made of letters, digits, `-` and `_` in parts of at most 63, 253 in all");
 }
 
 #[test]
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn a_subdomain_pattern_matches_by_whole_labels(name in "[a-z]{1,5}(\\.[a-z]{1,5}){0,3}", parent in "[a-z]{1,5}(\\.[a-z]{1,5}){0,2}") {
+    fn a_subdomain_pattern_matches_by_whole_labels(name in "[a-z]{1,5}(\\.[a-z]{1,5}){0,3}", parent in "[a-z]{1,5}(\\.[a-z]{1,5}){1,2}") {
         let pattern = HostPattern::parse(&format!("*.{parent}")).unwrap();
         let labels: Vec<_> = name.split('.').collect();
         let suffix: Vec<_> = parent.split('.').collect();

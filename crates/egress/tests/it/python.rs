@@ -32,7 +32,7 @@ async fn requests_finds_the_proxy_and_trusts_it() {
     command
         .args(["-c", SCRIPT])
         .env_clear()
-        .envs(environment(&proxy.address(), proxy.bundle.to_str().unwrap()))
+        .envs(environment(&proxy.address(), proxy.bundle.to_str()))
         .env("URL", server.url("api.test", "/cgi/echo.sh"))
         .env("TOKEN", &phantom)
         .env("SOCKS", format!("socks5h://127.0.0.1:{}", proxy.port));

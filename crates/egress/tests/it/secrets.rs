@@ -72,11 +72,9 @@ async fn a_secret_goes_to_its_header_method_and_path_alone() {
         secret.header = HeaderName::from_static("x-api-key");
         secret.methods = vec![Method::POST];
         secret.paths = vec![PathPattern::parse("/cgi/*").unwrap()];
-        secret.prefix = "sk-test-".into();
     })
     .await;
     let phantom = proxy.phantom("token");
-    assert!(phantom.starts_with("sk-test-"));
     let key = format!("X-Api-Key: {phantom}");
     let bearer = format!("Authorization: Bearer {phantom}");
     let here = server.url("api.test", "/cgi/echo.sh");
@@ -113,7 +111,7 @@ async fn a_phantom_is_worth_nothing_at_another_host_or_in_the_open() {
     let mut other = rule("other.test", server.port);
     other.paths = vec![PathPattern::parse("/*").unwrap()];
     let rules = vec![rule("api.test", server.port), other, rule("*.open.test", open.port)];
-    let policy = Policy { rules, secrets: vec![binding("api.test", server.port)], ..Policy::default() };
+    let policy = Policy { secrets: vec![binding("api.test", server.port)], ..allow(rules) };
     let proxy = proxy_with(policy, Limits::default(), &server.root).await;
     let phantom = proxy.phantom("token");
     let bearer = format!("Authorization: Bearer {phantom}");
@@ -242,15 +240,12 @@ fn what_could_not_be_kept_is_refused_before_anything_starts() {
     let with = |secrets| Policy { rules: rules(), secrets, ..Policy::default() };
     let mut no_port = rules();
     no_port[0].ports.clear();
-    let mut odd = secret(SECRET);
-    odd.prefix = "a b".into();
     let refusals = [
-        start(Policy { unrestricted: true, rules: rules(), secrets: vec![secret(SECRET)] }),
+        start(Policy { unrestricted: true, ..with(vec![secret(SECRET)]) }),
         start(Policy { secrets: vec![secret(SECRET)], ..Policy::default() }),
         start(allow(no_port)),
         start(with(vec![secret("short")])),
         start(with(vec![secret("with-a-line-break\n")])),
-        start(with(vec![odd])),
         start(with(vec![secret(SECRET), secret("another-value-of-it")])),
     ];
     insta::assert_snapshot!(refusals.join("\n"));

@@ -199,16 +199,17 @@ pub(crate) async fn finish(command: &mut Command) -> Output {
     }
 }
 
-/// Allows a host on a port, on loopback.
+/// Allows a host on a port.
 pub(crate) fn rule(host: &str, port: u16) -> Rule {
     let mut rule = Rule::host(HostPattern::parse(host).unwrap());
     rule.ports = vec![port];
-    rule.private = true;
     rule
 }
 
+/// Allows what the rules say, on loopback.
 pub(crate) fn allow(rules: Vec<Rule>) -> Policy {
-    Policy { rules, ..Policy::default() }
+    let private = rules.iter().map(|rule| rule.host.clone()).collect();
+    Policy { rules, private, ..Policy::default() }
 }
 
 /// The secret `token`, bound to a host.
