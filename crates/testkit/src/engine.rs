@@ -14,6 +14,9 @@ pub const DOCKER: &str = "MOORING_TEST_DOCKER";
 /// An image on the engine: busybox and nothing else.
 pub const IMAGE: &str = "mooring-test/busybox:1";
 
+/// An image on the engine: busybox, and this machine's Python with its libraries.
+pub const PYTHON: &str = "mooring-test/python:1";
+
 /// The engine's socket, with [`IMAGE`] on the engine. `None`: whoever runs the tests has no engine, and said so; the
 /// test says that it is left out.
 ///

@@ -3,5 +3,5 @@
 mod engine;
 mod server;
 
-pub use engine::{DOCKER, IMAGE, docker};
+pub use engine::{DOCKER, IMAGE, PYTHON, docker};
 pub use server::{Recorded, Reply, Server, Step};

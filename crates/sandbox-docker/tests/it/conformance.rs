@@ -10,18 +10,18 @@ use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient, Limits};
 use rustix::mount::{MountFlags, UnmountFlags};
 use tempfile::TempDir;
 
-use crate::engine::{DOCKER, IMAGE, connect, docker, is_root};
+use crate::engine::{IMAGE, connect, docker, is_root};
 
 #[derive(Debug)]
 struct InContainers {
     state: TempDir,
-    socket: Option<PathBuf>,
+    socket: PathBuf,
     disk: Mutex<Option<TempDir>>,
 }
 
-fn in_containers() -> InContainers {
-    let socket = docker();
-    InContainers { state: tempfile::tempdir().unwrap(), socket, disk: Mutex::default() }
+/// `None`: there is no engine, and that was said.
+fn in_containers() -> Option<InContainers> {
+    Some(InContainers { state: tempfile::tempdir().unwrap(), socket: docker()?, disk: Mutex::default() })
 }
 
 impl Drop for InContainers {
@@ -34,12 +34,12 @@ impl Drop for InContainers {
 
 impl InContainers {
     fn options(&self) -> DockerOptions {
-        let options = DockerOptions::new(self.socket.as_ref().unwrap(), self.state.path());
+        let options = DockerOptions::new(&self.socket, self.state.path());
         DockerOptions { image: Some(IMAGE.into()), ..options }
     }
 
     async fn docker(&self) -> Docker {
-        connect(self.socket.as_ref().unwrap()).await
+        connect(&self.socket).await
     }
 }
 
@@ -72,10 +72,6 @@ impl Backend for InContainers {
     fn faults(&self) -> &dyn Faults {
         self
     }
-
-    fn left_out(&self) -> Option<String> {
-        self.socket.is_none().then(|| format!("{DOCKER}=none"))
-    }
 }
 
 fn name(session: &dyn SandboxSession) -> String {
@@ -96,4 +92,7 @@ impl Faults for InContainers {
     }
 }
 
-mooring_sandbox_conformance::suite!(in_containers());
+mooring_sandbox_conformance::suite!(match in_containers() {
+    Some(backend) => backend,
+    None => return,
+});

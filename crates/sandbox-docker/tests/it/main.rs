@@ -10,4 +10,5 @@ mod conformance;
 mod containers;
 mod crashes;
 mod engine;
+mod escape;
 mod ordinary_user;
