@@ -48,6 +48,18 @@ pub(crate) enum Command {
 pub(crate) enum Backend {
     /// This machine, isolated with Linux namespaces.
     Local,
+    /// A container of this machine's Docker engine.
+    Docker,
+}
+
+impl Backend {
+    /// As an agent file names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+        }
+    }
 }
 
 /// How the local sandbox isolates.
@@ -75,6 +87,9 @@ pub(crate) struct AgentArgs {
     /// Where the agent works.
     #[arg(long, value_name = "BACKEND")]
     pub(crate) sandbox: Option<Backend>,
+    /// The image of a docker sandbox whose manifest names none. Goes before the agent file's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
     /// How the local sandbox isolates. Goes before the agent file's.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) isolation: Option<IsolationArg>,
@@ -192,6 +207,8 @@ pub(crate) enum ManifestCommand {
     Check(ManifestCheckArgs),
     /// Stage a manifest into a directory of this machine.
     Apply(ManifestApplyArgs),
+    /// Write down what a manifest's sources are now; whoever stages it later gets the same or is refused.
+    Lock(ManifestLockArgs),
     /// Print the JSON Schema of manifests.
     Schema,
 }
@@ -213,4 +230,12 @@ pub(crate) struct ManifestApplyArgs {
     /// The directory; made where it is missing. Nothing in it is overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: PathBuf,
+}
+
+/// `moor manifest lock`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestLockArgs {
+    /// The manifest (JSON, YAML or TOML). The lock is written beside it, with the ending .lock.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }

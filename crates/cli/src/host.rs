@@ -1,15 +1,18 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mooring_capability::{Capability, Tool};
-use mooring_harness::{AgentSpec, Host, Observer};
+use mooring_capability::Capability;
+use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
 use mooring_journal::Journal;
+use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
-use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Secret};
+use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
+use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -33,17 +36,13 @@ pub(crate) fn now_ms() -> i64 {
 /// What a driver in this process works with.
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
-    model: Arc<dyn ModelClient>,
-    sandbox: Option<Arc<dyn SandboxClient>>,
-    tools: Vec<Arc<dyn Tool>>,
+    agents: BTreeMap<String, AgentHost>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
-        model,
-        sandbox,
-        tools,
+        agents: Arc::new(agents),
         observer,
         now_ms: Arc::new(now_ms),
         cancel,
@@ -52,21 +51,73 @@ pub(crate) fn host(
     }
 }
 
-/// The client for an agent's model, and for those that stand in for it, with keys from the environment or the
-/// configuration file.
-pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelClient>, CommandError> {
-    // Models of one provider share its limits.
-    let limiter = |(name, provider): (&String, &ProviderConfig)| {
-        Some((name.clone(), Arc::new(Limiter::new(provider.limits.clone()?))))
-    };
-    let limiters: BTreeMap<String, Arc<Limiter>> = config.providers.iter().filter_map(limiter).collect();
-    let first = one_model(&agent.model, agent.base_url.as_deref(), config, &limiters)?;
-    if agent.fallbacks.is_empty() {
-        return Ok(first);
+/// What the agents of a run share: providers' limits, MCP servers.
+pub(crate) struct Wiring<'a> {
+    home: &'a Home,
+    config: &'a Config,
+    /// Models of one provider share its limits.
+    limiters: BTreeMap<String, Arc<Limiter>>,
+    /// `None`: for a run that is only brought to its end, and asks no model and no server.
+    servers: Option<McpServers>,
+}
+
+impl<'a> Wiring<'a> {
+    /// With these MCP servers, connected.
+    pub(crate) async fn connect(
+        home: &'a Home,
+        config: &'a Config,
+        mcp: &BTreeSet<String>,
+    ) -> Result<Self, CommandError> {
+        Ok(Self { servers: Some(self::mcp(mcp, config).await?), ..Self::idle(home, config) })
     }
-    let others = agent.fallbacks.iter().map(|model| one_model(model, None, config, &limiters));
-    let chain = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Route::new(chain)?))
+
+    /// For a run that is only brought to its end.
+    pub(crate) fn idle(home: &'a Home, config: &'a Config) -> Self {
+        let limiter = |(name, provider): (&String, &ProviderConfig)| {
+            Some((name.clone(), Arc::new(Limiter::new(provider.limits.clone()?))))
+        };
+        Self { home, config, limiters: config.providers.iter().filter_map(limiter).collect(), servers: None }
+    }
+
+    /// What an agent works with. `sandbox` comes with its manifest's base directory; `origin` names the agent in an error about its model.
+    pub(crate) fn agent(
+        &self,
+        agent: &AgentSpec,
+        sandbox: Option<(&SandboxTable, &Path)>,
+        origin: &str,
+    ) -> Result<AgentHost, CommandError> {
+        let model = match self.servers {
+            Some(_) => self.model(agent).map_err(|error| error.at(origin))?,
+            None => Arc::new(ScriptModel::from_responses("none", Vec::new())),
+        };
+        let own = capabilities(&agent.capabilities)?.into_iter().flat_map(|capability| capability.tools);
+        let servers = self.servers.iter().flat_map(|servers| servers.tools(&agent.mcp));
+        Ok(AgentHost {
+            model,
+            tools: own.chain(servers).collect(),
+            sandbox: sandbox.map(|(table, base)| self::sandbox(self.home, table, base)).transpose()?,
+        })
+    }
+
+    /// The client for an agent's model, and for those that stand in for it, with keys from the environment or the
+    /// configuration file.
+    fn model(&self, agent: &AgentSpec) -> Result<Arc<dyn ModelClient>, CommandError> {
+        let (config, limiters) = (self.config, &self.limiters);
+        let first = one_model(&agent.model, agent.base_url.as_deref(), config, limiters)?;
+        if agent.fallbacks.is_empty() {
+            return Ok(first);
+        }
+        let others = agent.fallbacks.iter().map(|model| one_model(model, None, config, limiters));
+        let chain = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(Route::new(chain)?))
+    }
+
+    /// Ends the MCP servers.
+    pub(crate) async fn close(self) {
+        if let Some(servers) = self.servers {
+            servers.close().await;
+        }
+    }
 }
 
 fn one_model(
@@ -109,7 +160,7 @@ fn one_model(
 
 /// The MCP servers that an agent names, connected. One that cannot be reached is told and left out: what the others
 /// offer is still of use.
-pub(crate) async fn mcp(names: &[String], config: &Config) -> Result<McpServers, CommandError> {
+async fn mcp(names: &BTreeSet<String>, config: &Config) -> Result<McpServers, CommandError> {
     let mut configs = BTreeMap::new();
     for name in names {
         let Some(server) = config.mcp.get(name) else {
@@ -141,60 +192,64 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
     names.iter().map(find).collect()
 }
 
-/// Settings of the local sandbox.
-pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
-    if let Some(backend) = table.backend.as_deref().filter(|&backend| backend != "local") {
-        return Err(CommandError::input(format!(
-            "sandbox.backend: there is no backend '{backend}'. The backends are: local"
-        )));
-    }
+/// The sandbox that an agent file describes. `base` is its manifest's base directory.
+fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn SandboxClient>, CommandError> {
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
     }
     if table.pids == Some(0) {
         return Err(CommandError::input("sandbox.pids: must be at least 1"));
     }
-    Ok(LocalOptions {
-        isolation: match table.isolation {
-            None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
-            Some(IsolationArg::None) => IsolationLevel::None,
-        },
-        limits: Limits {
-            memory_bytes: table.memory.as_deref().map(bytes).transpose()?,
-            pids: table.pids,
-            cpus: table.cpus,
-        },
-        ..LocalOptions::new(&home.state)
-    })
+    let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
+    let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
+    let limits = Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus };
+    match table.backend.as_deref() {
+        None | Some("local") => {
+            if table.image.is_some() || table.read_only {
+                return Err(CommandError::input(
+                    "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or \
+                     give --sandbox docker",
+                ));
+            }
+            let isolation = match table.isolation {
+                None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
+                Some(IsolationArg::None) => IsolationLevel::None,
+            };
+            let options = LocalOptions { isolation, limits, ..LocalOptions::new(&home.state) };
+            Ok(Arc::new(LocalSandboxClient::new(options)))
+        }
+        Some("docker") => {
+            if table.isolation.is_some() {
+                return Err(CommandError::input(
+                    "sandbox.isolation: that is the local sandbox's; leave it out with docker, whose isolation is a \
+                     container",
+                ));
+            }
+            let options = DockerOptions {
+                image: table.image.clone(),
+                base: Some(base.to_owned()),
+                limits,
+                read_only: table.read_only,
+                ..docker_options(home)?
+            };
+            Ok(Arc::new(DockerSandboxClient::new(options)))
+        }
+        Some(other) => Err(CommandError::input(format!(
+            "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
+        ))),
+    }
 }
 
-/// The local sandbox.
-pub(crate) fn local_sandbox(
-    home: &Home,
-    table: &SandboxTable,
-) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    Ok(Arc::new(LocalSandboxClient::new(local_options(home, table)?)))
-}
-
-/// `512MiB`, `2GiB`, `1000000`, as bytes.
-fn bytes(text: &str) -> Result<u64, CommandError> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let unit = match text[digits.len()..].trim() {
-        "" | "B" => 1,
-        "KiB" | "K" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1_u64 << 30,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => 0,
-    };
-    let size =
-        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|&size| size > 0);
-    size.ok_or_else(|| {
-        CommandError::input(format!("sandbox.memory: '{text}' is no size; write it as 512MiB or 2GiB"))
-    })
+/// The Docker engine that the environment names, else this machine's.
+pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
+    let host = variable("DOCKER_HOST").unwrap_or_else(|| "unix:///var/run/docker.sock".into());
+    let socket = host.strip_prefix("unix://").ok_or_else(|| {
+        CommandError::input(format!(
+            "DOCKER_HOST={host}: an engine on another machine cannot be used, since sandboxes share directories with \
+             this one; name a socket here, such as unix:///var/run/docker.sock"
+        ))
+    })?;
+    Ok(DockerOptions::new(socket, &home.state))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+    BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
+    SessionState, Support,
 };
 use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
-use mooring_supervisor_client::{SupervisedSession, ask, gone, translate};
+use mooring_supervisor_client::{SupervisedSession, ask, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{LocalLaunch, start_supervisor};
@@ -64,6 +66,9 @@ pub(crate) struct Stored {
     pub(crate) users: Vec<String>,
     pub(crate) groups: Vec<(String, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What the manifest limits.
+    #[serde(default)]
+    pub(crate) resources: Resources,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -87,8 +92,8 @@ impl LocalSandboxClient {
         let launch = LocalLaunch {
             id: id.clone(),
             folder: store::folder(&self.options.state_dir, &id),
+            limits: tighter(self.options.limits, &stored.resources),
             stored,
-            limits: self.options.limits,
             linger: self.options.linger,
         };
         let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
@@ -142,6 +147,7 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
+            resources: manifest.extension.resources,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
             groups: manifest
@@ -198,7 +204,16 @@ impl SandboxClient for LocalSandboxClient {
     }
 
     fn support(&self) -> Support {
-        Support { mounts: false, users: self.users().is_ok(), path_grants: false, tty: true }
+        let isolated = self.options.isolation == Level::Namespaces;
+        Support {
+            users: self.users().is_ok(),
+            tty: true,
+            network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
+            // Kept, or refused by name when the sandbox is started: not every host has the controllers.
+            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            setup: true,
+            ..Support::default()
+        }
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {

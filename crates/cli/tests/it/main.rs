@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod agents;
 mod approve;
 mod bad_input;
 mod cancel;
 mod chat;
+mod docker;
 mod example;
 mod guidance;
 mod kill;

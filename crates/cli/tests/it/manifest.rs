@@ -46,6 +46,38 @@ fn apply_stages_into_a_directory_and_overwrites_nothing() {
 }
 
 #[test]
+fn what_was_locked_is_staged_again_or_refused() {
+    let moor = Moor::new();
+    moor.write("docs/a.txt", "a");
+    moor.write("m.yaml", "entries:\n  docs: {type: local_dir, src: docs}\n  n: {type: file, content: n}\n");
+    let locked = moor.run(&["manifest", "lock", "m.yaml"]);
+    assert_eq!(locked.code, Some(0), "{}", locked.err);
+    assert!(locked.out.ends_with("m.lock: 2 entries\n"), "{}", locked.out);
+    let applied = moor.run(&["manifest", "apply", "m.yaml", "--root", "one"]);
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+
+    moor.write("docs/a.txt", "b");
+    let differs = moor.run(&["manifest", "apply", "m.yaml", "--root", "two"]);
+    assert_eq!(differs.code, Some(2));
+    assert!(
+        differs.err.starts_with("error: m.lock: cannot stage entry 'docs': it is not what was"),
+        "{}",
+        differs.err
+    );
+    assert!(
+        differs.err.ends_with("Lock it anew with `moor manifest lock m.yaml`, or remove the lock\n"),
+        "{}",
+        differs.err
+    );
+    assert!(!moor.path("two").exists(), "nothing was staged");
+    let run = moor.run(&["run", "--model", "script:none.toml", "--manifest", "m.yaml", "go"]);
+    assert_eq!((run.code, run.err), (Some(2), differs.err));
+
+    assert_eq!(moor.run(&["manifest", "lock", "m.yaml"]).code, Some(0));
+    assert_eq!(moor.run(&["manifest", "apply", "m.yaml", "--root", "two"]).code, Some(0));
+}
+
+#[test]
 fn the_schema_is_json() {
     let moor = Moor::new();
     let schema: serde_json::Value = serde_json::from_str(&moor.run(&["manifest", "schema"]).out).unwrap();

@@ -4,7 +4,9 @@
 
 mod corpus;
 mod describing;
+mod extension;
 mod generated;
 mod reading;
 mod schema;
+mod sdk;
 mod validation;

@@ -4,15 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
-mod archives;
+mod conformance;
 mod escape;
-mod exec;
 mod files;
 mod hostile;
 mod inside;
 mod lifecycle;
 mod limits;
 mod lingering;
+mod manifest;
 mod nested;
 mod network;
 mod ordinary_user;
