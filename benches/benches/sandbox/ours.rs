@@ -55,8 +55,8 @@ pub(crate) fn crowd(count: usize) -> Result<[f64; 3], Error> {
     let client = LocalSandboxClient::new(LocalOptions::new(folder.path().join("sandboxes")));
     Runtime::new()?.block_on(async {
         let began = Instant::now();
-        let starts = (0..count).map(|number| async {
-            let number = number;
+        let client = &client;
+        let starts = (0..count).map(|number| async move {
             let request = CreateRequest {
                 session_id: format!("crowd-{number}"),
                 manifest: Manifest::default(),

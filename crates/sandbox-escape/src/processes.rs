@@ -70,7 +70,7 @@ if os.fork() == 0:
         except (OSError, ValueError): pass
     end = time.time() + 12
     while time.time() < end and not os.path.exists('stop'):
-        open('beat', 'w').write(str(time.time()))
+        open('beat', 'a').write('.')
         time.sleep(0.02)
     os._exit(0)
 time.sleep(60)
@@ -92,5 +92,5 @@ time.sleep(60)
     ground.write("stop", "").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!beats[0].is_empty() || !beats[1].is_empty(), "the attempt never ran");
-    Ok(if beats[0] == beats[1] { Vec::new() } else { vec![format!("it still runs: {beats:?}")] })
+    Ok(if beats[0] == beats[1] { Vec::new() } else { vec!["it still runs".to_owned()] })
 }
