@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
-use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Observer};
 use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
@@ -44,6 +44,7 @@ pub(crate) fn host(
         journal,
         agents: Arc::new(agents),
         observer,
+        hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
         cancel,
         pid: std::process::id(),
@@ -95,6 +96,7 @@ impl<'a> Wiring<'a> {
         Ok(AgentHost {
             model,
             tools: own.chain(servers).collect(),
+            guardrails: Vec::new(),
             sandbox: sandbox.map(|(table, base)| self::sandbox(self.home, table, base)).transpose()?,
         })
     }

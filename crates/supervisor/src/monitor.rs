@@ -268,7 +268,7 @@ impl Inner<'_> {
             if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
         let ready = Ready { generation: GENERATION, mechanisms, limits: self.setup.limits };
         // A root caller's sandbox has them all, whether the manifest names any or not.
-        let many_users = contained || isolated && (self.workspace.is_some() || has_users(self.setup));
+        let many_users = contained || (isolated && (self.workspace.is_some() || has_users(self.setup)));
         let serve = || -> io::Result<()> {
             let world = World {
                 level: self.setup.level,
