@@ -118,7 +118,7 @@ pub(crate) async fn unpacking_adds_below_a_directory(bench: &Bench) {
 pub(crate) async fn ten_thousand_files_arrive(bench: &Bench) {
     let sandbox = bench.sandbox().await;
     let archive = tar(|writer| {
-        (0..10_000).for_each(|number| file(writer, &format!("d{}/f{number}", number % 100), ""))
+        (0..10_000).for_each(|number| file(writer, &format!("d{}/f{number}", number % 100), ""));
     });
     sandbox.session.unpack(".", reader(archive)).await.unwrap();
     assert_eq!(sandbox.out("find . -type f -size 4c | wc -l").await.trim(), "10000");

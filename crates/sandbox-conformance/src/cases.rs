@@ -1,6 +1,9 @@
 //! The list of cases, from which both [`CASES`] and the tests of a backend are made.
 
-use crate::*;
+use crate::{
+    Case, archives, exec, faults, files, hostile, isolation, lifecycle, limits, network, output, staging,
+    stopping, terminals, users,
+};
 
 /// Makes the list, and the macro that makes a test of each of its cases.
 macro_rules! list {
