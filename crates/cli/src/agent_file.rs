@@ -105,9 +105,15 @@ pub(crate) enum ManifestField {
 #[derive(Debug, Clone, Default, Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SandboxTable {
-    /// `local`.
+    /// `local` or `docker`.
     pub(crate) backend: Option<String>,
-    /// `namespaces` or `none`.
+    /// The image of a docker sandbox whose manifest names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// Whether the image of a docker sandbox is read-only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
+    /// Of the local sandbox: `namespaces` or `none`.
     pub(crate) isolation: Option<IsolationArg>,
     /// The most memory, such as `512MiB`.
     pub(crate) memory: Option<String>,

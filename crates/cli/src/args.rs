@@ -50,6 +50,18 @@ pub(crate) enum Command {
 pub(crate) enum Backend {
     /// This machine, isolated with Linux namespaces.
     Local,
+    /// A container of this machine's Docker engine.
+    Docker,
+}
+
+impl Backend {
+    /// As an agent file names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+        }
+    }
 }
 
 /// How the local sandbox isolates.
@@ -77,6 +89,9 @@ pub(crate) struct AgentArgs {
     /// Where the agent works.
     #[arg(long, value_name = "BACKEND")]
     pub(crate) sandbox: Option<Backend>,
+    /// The image of a docker sandbox whose manifest names none. Goes before the agent file's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
     /// How the local sandbox isolates. Goes before the agent file's.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) isolation: Option<IsolationArg>,

@@ -1,6 +1,7 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
+use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -78,11 +80,11 @@ impl<'a> Wiring<'a> {
         Self { home, config, limiters: config.providers.iter().filter_map(limiter).collect(), servers: None }
     }
 
-    /// What an agent works with. `origin` names it in an error about its model.
+    /// What an agent works with. `sandbox` comes with its manifest's base directory; `origin` names the agent in an error about its model.
     pub(crate) fn agent(
         &self,
         agent: &AgentSpec,
-        sandbox: Option<&SandboxTable>,
+        sandbox: Option<(&SandboxTable, &Path)>,
         origin: &str,
     ) -> Result<AgentHost, CommandError> {
         let model = match self.servers {
@@ -102,7 +104,7 @@ impl<'a> Wiring<'a> {
             summariser,
             tools: own.chain(servers).collect(),
             guardrails: Vec::new(),
-            sandbox: sandbox.map(|table| local_sandbox(self.home, table)).transpose()?,
+            sandbox: sandbox.map(|(table, base)| self::sandbox(self.home, table, base)).transpose()?,
         })
     }
 
@@ -209,13 +211,8 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
     names.iter().map(find).collect()
 }
 
-/// Settings of the local sandbox.
-pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
-    if let Some(backend) = table.backend.as_deref().filter(|&backend| backend != "local") {
-        return Err(CommandError::input(format!(
-            "sandbox.backend: there is no backend '{backend}'. The backends are: local"
-        )));
-    }
+/// The sandbox that an agent file describes. `base` is its manifest's base directory.
+fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn SandboxClient>, CommandError> {
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
     }
@@ -224,22 +221,54 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
     }
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
-    Ok(LocalOptions {
-        isolation: match table.isolation {
-            None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
-            Some(IsolationArg::None) => IsolationLevel::None,
-        },
-        limits: Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus },
-        ..LocalOptions::new(&home.state)
-    })
+    let limits = Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus };
+    match table.backend.as_deref() {
+        None | Some("local") => {
+            if table.image.is_some() || table.read_only {
+                return Err(CommandError::input(
+                    "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or \
+                     give --sandbox docker",
+                ));
+            }
+            let isolation = match table.isolation {
+                None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
+                Some(IsolationArg::None) => IsolationLevel::None,
+            };
+            let options = LocalOptions { isolation, limits, ..LocalOptions::new(&home.state) };
+            Ok(Arc::new(LocalSandboxClient::new(options)))
+        }
+        Some("docker") => {
+            if table.isolation.is_some() {
+                return Err(CommandError::input(
+                    "sandbox.isolation: that is the local sandbox's; leave it out with docker, whose isolation is a \
+                     container",
+                ));
+            }
+            let options = DockerOptions {
+                image: table.image.clone(),
+                base: Some(base.to_owned()),
+                limits,
+                read_only: table.read_only,
+                ..docker_options(home)?
+            };
+            Ok(Arc::new(DockerSandboxClient::new(options)))
+        }
+        Some(other) => Err(CommandError::input(format!(
+            "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
+        ))),
+    }
 }
 
-/// The local sandbox.
-pub(crate) fn local_sandbox(
-    home: &Home,
-    table: &SandboxTable,
-) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    Ok(Arc::new(LocalSandboxClient::new(local_options(home, table)?)))
+/// The Docker engine that the environment names, else this machine's.
+pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
+    let host = variable("DOCKER_HOST").unwrap_or_else(|| "unix:///var/run/docker.sock".into());
+    let socket = host.strip_prefix("unix://").ok_or_else(|| {
+        CommandError::input(format!(
+            "DOCKER_HOST={host}: an engine on another machine cannot be used, since sandboxes share directories with \
+             this one; name a socket here, such as unix:///var/run/docker.sock"
+        ))
+    })?;
+    Ok(DockerOptions::new(socket, &home.state))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

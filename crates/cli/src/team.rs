@@ -245,7 +245,8 @@ impl Team {
             self.all().filter(|loaded| here.contains(loaded.agent.name.as_str())).any(|l| needs(&l));
         let host = |loaded: &Loaded| {
             let needed = needs(&loaded) || (entry_needs && loaded.agent.name == self.entry.agent.name);
-            let host = wiring.agent(&loaded.agent, needed.then_some(&loaded.sandbox), &loaded.origin)?;
+            let sandbox = needed.then_some((&loaded.sandbox, loaded.manifest_base.as_path()));
+            let host = wiring.agent(&loaded.agent, sandbox, &loaded.origin)?;
             Ok((loaded.agent.name.clone(), host))
         };
         self.all().map(host).collect()

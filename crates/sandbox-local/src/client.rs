@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use mooring_manifest::extension::{Cpu, Resources, Size};
+use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
     SessionState, Support,
 };
 use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
-use mooring_supervisor_client::{SupervisedSession, ask, gone, translate};
+use mooring_supervisor_client::{SupervisedSession, ask, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{LocalLaunch, start_supervisor};
@@ -226,16 +226,6 @@ impl SandboxClient for LocalSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
-    }
-}
-
-/// Of the operator's limit and the manifest's, the tighter.
-fn tighter(own: Limits, asked: &Resources) -> Limits {
-    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
-    Limits {
-        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
-        pids: least(own.pids, asked.pids),
-        cpus: own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min),
     }
 }
 

@@ -47,6 +47,8 @@ impl LocalLaunch {
         };
         let level = match self.stored.isolation {
             Level::Namespaces => "namespaces",
+            // Which the supervisor refuses: this host is no container.
+            Level::Container => "container",
             Level::None => "none",
         };
         Launched { transport, setup, level: level.into(), mechanisms: BTreeMap::new() }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiveReader, ArchiveWriter, BoxFuture, Egress, ExecRequest, ExecResult, FileStat, Ports, Process,
-    SandboxError, SessionState, WriteOptions, collect,
+    Access, ArchiveReader, ArchiveWriter, BoxFuture, Egress, ExecRequest, ExecResult, FileStat, Ports,
+    Process, SandboxError, SessionState, WriteOptions, collect,
 };
 
 /// What isolation a session really has, as found out when it started. Recorded with every session.
@@ -131,5 +131,11 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
     /// The way out, to be watched by the caller. `None`: the backend cannot offer one that is the only one.
     fn egress(&self) -> Option<&dyn Egress> {
         None
+    }
+
+    /// What went out, or was refused, and is over, since this was asked last. Whoever runs the session asks often, and
+    /// records it.
+    fn accesses(&self) -> Vec<Access> {
+        Vec::new()
     }
 }

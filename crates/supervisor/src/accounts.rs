@@ -65,6 +65,13 @@ impl Accounts {
         Ok(accounts)
     }
 
+    /// Gives the default user another number.
+    pub(crate) fn set_agent(&mut self, id: u32) {
+        if let Some(agent) = self.users.first_mut() {
+            agent.id = id;
+        }
+    }
+
     /// An account by name; `None`: the default user.
     pub(crate) fn user(&self, name: Option<&str>) -> Option<&Account> {
         let name = name.unwrap_or(AGENT);

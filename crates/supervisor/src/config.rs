@@ -65,6 +65,9 @@ pub struct Ready {
 pub enum Level {
     /// Namespaces, seccomp, no capabilities, no network.
     Namespaces,
+    /// By a container engine, in whose container the supervisor is the first process. What it adds is that commands
+    /// have no rights, and its own list of system calls.
+    Container,
     /// Not at all: commands run as the caller, on the host. Only for what is trusted.
     None,
 }

@@ -11,7 +11,7 @@ use mooring_model::{Item, Prices};
 use serde_json::json;
 
 use crate::agent_file::{AgentFile, Models, absolute_script};
-use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
+use crate::args::{AgentArgs, IsolationArg, RunArgs};
 use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
@@ -84,8 +84,11 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         entry.agent.base_url = None;
         entry.origin = "--model".into();
     }
-    if let Some(Backend::Local) = args.sandbox {
-        entry.sandbox.backend = Some("local".into());
+    if let Some(backend) = args.sandbox {
+        entry.sandbox.backend = Some(backend.name().into());
+    }
+    if args.image.is_some() {
+        entry.sandbox.image = args.image.clone();
     }
     if args.isolation.is_some() {
         entry.sandbox.isolation = args.isolation;

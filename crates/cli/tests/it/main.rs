@@ -10,6 +10,7 @@ mod cancel;
 mod chat;
 mod checks;
 mod compaction;
+mod docker;
 mod example;
 mod guidance;
 mod kill;

@@ -4,9 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
-mod archives;
+mod conformance;
 mod escape;
-mod exec;
 mod files;
 mod hostile;
 mod inside;
