@@ -8,6 +8,8 @@ use mooring_egress::{EgressClient, HostPattern, Operator};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{CreateRequest, SandboxClient as _};
 
+use mooring_testkit::PYTHON;
+
 use crate::engine::{Bench, out, request, sh};
 
 /// A server that answers each request alike. Gives its port.
@@ -27,7 +29,7 @@ fn server() -> u16 {
 
 #[tokio::test]
 async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else() {
-    let Some(bench) = Bench::new(|_| {}).await else { return };
+    let Some(bench) = Bench::new(|options| options.image = Some(PYTHON.into())).await else { return };
     let port = server();
     let mut operator = Operator::new(Arc::new(|_: &str| None));
     operator.private.push(HostPattern::parse("localhost").unwrap());
@@ -38,12 +40,17 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else() {
     let manifest = Manifest::from_json(&manifest).unwrap();
     let session = client.create(CreateRequest { manifest, ..request() }).await.unwrap();
     session.start().await.unwrap();
-    let get = |url: &str| format!("http_proxy=http://127.0.0.1:3128 wget -T 10 -q -O - {url}");
-    assert_eq!(out(session.as_ref(), &get(&format!("http://localhost:{port}/"))).await, "served");
-    let other = sh(session.as_ref(), &get("http://example.com/")).await;
+    let get = |proxy: &str, url: &str| {
+        format!(
+            "http_proxy={proxy} python3 -c \"import urllib.request as u; print(u.urlopen('{url}', timeout=10).read())\""
+        )
+    };
+    let proxy = "http://127.0.0.1:3128";
+    assert_eq!(out(session.as_ref(), &get(proxy, &format!("http://localhost:{port}/"))).await, "b'served'\n");
+    let other = sh(session.as_ref(), &get(proxy, "http://example.com/")).await;
     assert!(other.stderr.text().contains("403"), "{other:?}");
     // Around the proxy there is nothing.
-    let around = sh(session.as_ref(), &format!("wget -Y off -T 3 -q -O - http://127.0.0.1:{port}/")).await;
+    let around = sh(session.as_ref(), &get("", &format!("http://127.0.0.1:{port}/"))).await;
     assert!(around.stderr.text().contains("Connection refused"), "{around:?}");
     assert_eq!(out(session.as_ref(), "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '").await, "lo\n");
     client.delete(&session.state()).await.unwrap();
