@@ -222,7 +222,7 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
     let limits = Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus };
-    match table.backend.as_deref() {
+    let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
         None | Some("local") => {
             if table.image.is_some() || table.read_only {
                 return Err(CommandError::input(
@@ -235,7 +235,7 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
                 Some(IsolationArg::None) => IsolationLevel::None,
             };
             let options = LocalOptions { isolation, limits, ..LocalOptions::new(&home.state) };
-            Ok(Arc::new(LocalSandboxClient::new(options)))
+            Arc::new(LocalSandboxClient::new(options))
         }
         Some("docker") => {
             if table.isolation.is_some() {
@@ -251,12 +251,15 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
                 read_only: table.read_only,
                 ..docker_options(home)?
             };
-            Ok(Arc::new(DockerSandboxClient::new(options)))
+            Arc::new(DockerSandboxClient::new(options))
         }
-        Some(other) => Err(CommandError::input(format!(
-            "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
-        ))),
-    }
+        Some(other) => {
+            return Err(CommandError::input(format!(
+                "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
+            )));
+        }
+    };
+    Ok(backend)
 }
 
 /// The Docker engine that the environment names, else this machine's.
