@@ -177,7 +177,7 @@ impl AgentFile {
         let base = directory(agent_path)?;
         match &self.manifest {
             None => Ok(None),
-            Some(ManifestField::Path(path)) => read_manifest(&base.join(path)).map(Some),
+            Some(ManifestField::Path(path)) => crate::lock::read_locked(&base.join(path)).map(Some),
             Some(ManifestField::Inline(table)) => {
                 let value = serde_json::to_value(table).map_err(|error| {
                     CommandError::input(format!("{}: manifest: {error}", agent_path.display()))
