@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
+use mooring_egress::{EgressClient, HostPattern, Operator, SecretValue};
 use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
 use mooring_journal::Journal;
 use mooring_mcp::McpServers;
@@ -92,7 +93,7 @@ impl<'a> Wiring<'a> {
         Ok(AgentHost {
             model,
             tools: own.chain(servers).collect(),
-            sandbox: sandbox.map(|table| local_sandbox(self.home, table)).transpose()?,
+            sandbox: sandbox.map(|table| local_sandbox(self.home, self.config, table)).transpose()?,
         })
     }
 
@@ -216,12 +217,38 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
     })
 }
 
-/// The local sandbox.
+/// The local sandbox, with a way out where a manifest asks for one.
 pub(crate) fn local_sandbox(
     home: &Home,
+    config: &Config,
     table: &SandboxTable,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    Ok(Arc::new(LocalSandboxClient::new(local_options(home, table)?)))
+    let local = LocalSandboxClient::new(local_options(home, table)?);
+    Ok(Arc::new(EgressClient::new(Arc::new(local), operator(config)?)))
+}
+
+/// What this machine's operator says about networks and secrets.
+fn operator(config: &Config) -> Result<Operator, CommandError> {
+    let secrets = config.secrets.clone();
+    let find = move |name: &str| {
+        let of_environment = variable(&secret_variable(name));
+        let value = of_environment.or_else(|| secrets.get(name).map(|secret| secret.expose().to_owned()));
+        value.map(SecretValue::new)
+    };
+    let mut operator = Operator::new(Arc::new(find));
+    for pattern in &config.network.private {
+        let pattern = HostPattern::parse(pattern).map_err(|error| {
+            CommandError::input(format!("network.private in the configuration file: {error}"))
+        })?;
+        operator.private.push(pattern);
+    }
+    Ok(operator)
+}
+
+/// `github-token` is `MOOR_SECRET_GITHUB_TOKEN`.
+fn secret_variable(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
 }
 
 /// `512MiB`, `2GiB`, `1000000`, as bytes.

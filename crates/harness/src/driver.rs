@@ -223,13 +223,25 @@ impl<'h> Driver<'h> {
         let watch = watch_signals(Arc::clone(&self.host.journal), self.run.clone(), self.cancel.clone());
         let result = self.steps().await;
         drop(watch);
-        if let Some(session) = self.session.take()
-            && let Err(error) = session.stop().await
-        {
-            // The run is over and recorded; a sandbox that does not stop dies with this process.
-            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        if let Some(session) = self.session.take() {
+            self.stop(session.as_ref()).await;
         }
         result
+    }
+
+    async fn stop(&self, session: &dyn SandboxSession) {
+        if let Err(error) = session.stop().await {
+            // It dies with this process.
+            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        }
+    }
+
+    /// What a sandbox sent out, or was refused, since it was asked last.
+    fn note_accesses(&mut self, session: &dyn SandboxSession) -> Result<(), HarnessError> {
+        for access in session.accesses() {
+            self.fold(stage::egress(session.id(), access))?;
+        }
+        Ok(())
     }
 
     async fn steps(&mut self) -> Result<Finished, HarnessError> {
@@ -246,6 +258,11 @@ impl<'h> Driver<'h> {
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(finished) => {
+                    // What its open connections carried is known once they have ended.
+                    if let Some(session) = self.session.take() {
+                        self.stop(session.as_ref()).await;
+                        self.note_accesses(session.as_ref())?;
+                    }
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
                 }
@@ -258,8 +275,15 @@ impl<'h> Driver<'h> {
         (self.host.now_ms)()
     }
 
-    /// Folds an event, to be appended with the next flush.
+    /// Folds an event, to be appended with the next flush, after what the sandbox sent out meanwhile.
     fn push(&mut self, event: Event) -> Result<(), HarnessError> {
+        if let Some(session) = self.session.clone() {
+            self.note_accesses(session.as_ref())?;
+        }
+        self.fold(event)
+    }
+
+    fn fold(&mut self, event: Event) -> Result<(), HarnessError> {
         self.state.apply(&event).map_err(|source| HarnessError::Fold { run: self.run.clone(), source })?;
         self.outbox.push(Stamped { at_ms: self.now(), event });
         Ok(())

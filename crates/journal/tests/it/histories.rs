@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, Egress, HandedOff,
+    History, Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished,
+    RunStarted, SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -47,6 +47,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-agents.jsonl",
             "v1-approvals.jsonl",
             "v1-conversations.jsonl",
+            "v1-egress.jsonl",
             "v1-every-event.jsonl",
             "v1-unknown-events.jsonl",
         ]
@@ -293,6 +294,22 @@ fn every_event() -> Vec<Record> {
             to: "mate".to_owned(),
             items: Some(vec![json!({"type": "message"})]),
             filter: "folded".to_owned(),
+        })),
+        Event::Egress(Box::new(Egress {
+            session_id: "session".to_owned(),
+            protocol: "https".to_owned(),
+            host: "api.example.com".to_owned(),
+            port: 443,
+            method: Some("GET".to_owned()),
+            path: Some("/v1".to_owned()),
+            decision: "deny".to_owned(),
+            code: Some("request".to_owned()),
+            reason: Some("reason".to_owned()),
+            secrets: vec!["token".to_owned()],
+            count: 2,
+            bytes_up: 3,
+            bytes_down: 4,
+            duration_ms: 5,
         })),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
         Event::RunFinished(RunFinished {
