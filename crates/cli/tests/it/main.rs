@@ -13,6 +13,7 @@ mod kill;
 mod manifest;
 mod mcp;
 mod moor;
+mod network;
 mod ordinary_user;
 mod terminal;
 mod wire;
