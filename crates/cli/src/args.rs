@@ -172,6 +172,9 @@ pub(crate) struct ApproveArgs {
     /// In this run, do not ask again for this tool by the same rule.
     #[arg(long)]
     pub(crate) always: bool,
+    /// What the call asks for: a JSON object after the schema that `moor approvals` shows.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) input: Option<String>,
 }
 
 /// `moor deny`.

@@ -377,6 +377,7 @@ pub(crate) fn summary(state: &State) -> Value {
             "input": call.input,
             "reason": asked.reason,
             "expires_ms": asked.expires_ms,
+            "schema": asked.schema,
         })
     };
     json!({

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Item, StopReason, ToolSpec, Usage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::budget::{Budget, Spent};
 use crate::run::{AgentSpec, Limits};
@@ -69,7 +69,7 @@ pub enum CallStatus {
 }
 
 /// Whether a person must approve a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Approval {
     /// The policy has not been asked, or allows it.
     NotNeeded,
@@ -100,12 +100,15 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// A person's answer to what the call asked for: `action` and `content`.
+    pub answer: Option<Value>,
 }
 
 impl Call {
     /// Whether it can go on only after a person's answer.
     pub fn waits(&self) -> bool {
-        matches!(self.approval, Approval::Asked(_)) || matches!(self.status, CallStatus::Suspended { .. })
+        let suspended = matches!(self.status, CallStatus::Suspended { .. }) && self.answer.is_none();
+        suspended || matches!(self.approval, Approval::Asked(_))
     }
 }
 
@@ -351,13 +354,20 @@ impl State {
             }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
-                let Some(call) = self.call(&requested.call_id, |status| *status == CallStatus::New) else {
+                let due = |call: &&mut Call| {
+                    call.call_id == requested.call_id
+                        && (call.status == CallStatus::New || call.answer.is_some())
+                };
+                let Some(call) = self.calls.iter_mut().find(due) else {
                     return Err(misplaced(seq, event, "no new call of that id"));
                 };
+                let again = call.answer.take().is_some();
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
                 call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
-                self.spent.tool_calls += 1;
+                if !again {
+                    self.spent.tool_calls += 1;
+                }
             }
             Event::ToolSuspended(suspended) => {
                 let begun = |status: &CallStatus| {
@@ -369,7 +379,9 @@ impl State {
                 if let CallStatus::Requested { prepared } | CallStatus::InDoubt { prepared } =
                     &mut call.status
                 {
-                    call.status = CallStatus::Suspended { prepared: prepared.take() };
+                    let prepared =
+                        if suspended.child.is_some() { prepared.take() } else { suspended.state.clone() };
+                    call.status = CallStatus::Suspended { prepared };
                 }
             }
             Event::HandedOff(handed) => {
@@ -404,10 +416,17 @@ impl State {
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {
-                let new = |status: &CallStatus| *status == CallStatus::New;
-                let call = self.calls.iter_mut().find(|call| {
-                    call.call_id == asked.call_id && new(&call.status) && call.approval == Approval::NotNeeded
-                });
+                let asks = |call: &&mut Call| {
+                    call.call_id == asked.call_id
+                        && match (&call.status, &call.approval) {
+                            (CallStatus::New, Approval::NotNeeded) => !asked.input,
+                            (CallStatus::Suspended { .. }, Approval::NotNeeded | Approval::Allowed) => {
+                                asked.input
+                            }
+                            _ => false,
+                        }
+                };
+                let call = self.calls.iter_mut().find(asks);
                 let Some(call) = call else { return Err(misplaced(seq, event, "no new call of that id")) };
                 call.approval = Approval::Asked(asked.clone());
             }
@@ -462,10 +481,15 @@ impl State {
         self.status = Status::Running;
         self.finished = None;
         for call in &mut self.calls {
-            // What was suspended is looked at again: the answer may be there.
-            if let CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } = &mut call.status
-            {
-                call.status = CallStatus::InDoubt { prepared: prepared.take() };
+            match &mut call.status {
+                CallStatus::Requested { prepared } => {
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                // The run below is looked at again: it may have its answer.
+                CallStatus::Suspended { prepared } if call.child.is_some() => {
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                _ => {}
             }
         }
     }
@@ -508,6 +532,16 @@ impl State {
         );
         let Some(call) = call else { return Err("no such question is open") };
         let Approval::Asked(asked) = &call.approval else { return Err("no such question is open") };
+        if asked.input {
+            let action = match answer.decision.as_str() {
+                "allow" => "accept",
+                "expired" => "cancel",
+                _ => "decline",
+            };
+            call.answer = Some(json!({"action": action, "content": answer.input}));
+            call.approval = Approval::Allowed;
+            return Ok(());
+        }
         let reason = answer.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         // Whatever is not plainly an approval is none.
         match answer.decision.as_str() {
@@ -583,6 +617,7 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        answer: None,
     })
 }
 

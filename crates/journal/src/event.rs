@@ -64,7 +64,7 @@ pub enum Event {
     ModelCompleted(Box<ModelCompleted>),
     /// The model could not be asked, after all retries.
     ModelFailed(ModelFailed),
-    /// The policy asks a person whether a tool may be called.
+    /// The policy asks a person whether a tool may be called, or a call asks for something that it must know.
     ApprovalRequested(ApprovalRequested),
     /// A person answered, or the time to answer has passed.
     ApprovalAnswered(ApprovalAnswered),
@@ -314,8 +314,8 @@ pub struct ModelFailed {
     pub retryable: bool,
 }
 
-/// The policy asks a person whether a tool may be called.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The policy asks a person whether a tool may be called, or a call asks for something that it must know.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApprovalRequested {
     /// Names this question: derived from run, turn, call, digest and policy version, so that an answer can fit no
@@ -338,10 +338,16 @@ pub struct ApprovalRequested {
     pub reason: String,
     /// After this moment, in milliseconds since the Unix epoch, the call counts as denied.
     pub expires_ms: i64,
+    /// Whether the call itself asks, in the words of `reason`, and not the policy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub input: bool,
+    /// The JSON Schema of the input that a call asks for; `Null` where a yes or no is enough.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub schema: Value,
 }
 
 /// A person answered, or the time to answer has passed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApprovalAnswered {
     /// Which question.
@@ -355,6 +361,9 @@ pub struct ApprovalAnswered {
     /// Why, in words; the model gets to read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The input that the call asked for.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub input: Value,
 }
 
 /// A tool is about to be called.
@@ -400,6 +409,9 @@ pub struct ToolSuspended {
     /// The run that waits, where the tool is an agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
+    /// What the tool needs to go on with the call.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub state: Value,
 }
 
 /// Another agent goes on with the conversation.

@@ -75,3 +75,5 @@ pub use route::Route;
 pub use script::ScriptModel;
 pub use secret::Secret;
 pub use spec::{ModelSpec, PROVIDERS, Provider};
+#[cfg(fuzzing)]
+pub use sse::fuzz_sse;

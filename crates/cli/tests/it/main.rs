@@ -10,6 +10,7 @@ mod chat;
 mod example;
 mod guidance;
 mod kill;
+mod kill_team;
 mod manifest;
 mod mcp;
 mod moor;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use mooring_capability::{Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
+use mooring_capability::{
+    Effect, Question, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus,
+};
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, SandboxLost, ToolCompleted, ToolRequested, ToolSuspended,
 };
@@ -86,6 +88,11 @@ impl Driver<'_> {
             let Some(Outcome { call, came, duration_ms }) = outcome else { break };
             let turn = self.state.turns;
             let event = match came {
+                Came::Result { result: ToolResult { question: Some(question), .. }, .. } => {
+                    self.suspend(&call, *question)?;
+                    self.flush(Durability::Process).await?;
+                    continue;
+                }
                 Came::Result { provenance, result } => {
                     if result.session_lost {
                         lost = Some(result.output.text());
@@ -153,6 +160,27 @@ impl Driver<'_> {
                     continue;
                 }
             };
+            if let CallStatus::Suspended { prepared } = &call.status
+                && let (Target::Tool(tool), Some(answer)) = (&target, &call.answer)
+            {
+                let prepared = serde_json::json!({"state": prepared, "answer": answer});
+                if tool.effect() != Effect::Pure {
+                    durability = Durability::Power;
+                }
+                self.push(Event::ToolRequested(ToolRequested {
+                    turn,
+                    call_id: call.call_id.clone(),
+                    tool: call.tool.clone(),
+                    arguments: call.input.clone(),
+                    effect: json(&tool.effect()).as_str().unwrap_or_default().to_owned(),
+                    key: self.context(&call).key,
+                    prepared: prepared.clone(),
+                    ..ToolRequested::default()
+                }))?;
+                let work = Work::Tool { tool: Arc::clone(tool), input, prepared, in_doubt: false };
+                ready.push(Ready { call, work });
+                continue;
+            }
             if let CallStatus::InDoubt { prepared } = &call.status {
                 let prepared = prepared.clone();
                 let work = match target {
@@ -231,6 +259,53 @@ impl Driver<'_> {
             self.flush(durability).await?;
         }
         Ok(ready)
+    }
+
+    /// The call waits for a person's answer, as one that the policy asks about does.
+    fn suspend(&mut self, call: &Call, question: Question) -> Result<(), HarnessError> {
+        let Question { message, schema, state } = question;
+        self.push(Event::ToolSuspended(ToolSuspended {
+            turn: self.state.turns,
+            call_id: call.call_id.clone(),
+            tool: call.tool.clone(),
+            reason: message.clone(),
+            child: None,
+            state: state.clone(),
+        }))?;
+        // A server may ask the same twice: its place in the run makes it another question.
+        let about = serde_json::json!([call.input, message, schema, state, self.state.last_seq]).to_string();
+        let asked =
+            ApprovalRequested { reason: message, input: true, schema, ..ApprovalRequested::default() };
+        self.request_approval(call, &about, asked)
+    }
+
+    /// Puts a question to a person. It is named after all that makes it what it is.
+    fn request_approval(
+        &mut self,
+        call: &Call,
+        about: &str,
+        asked: ApprovalRequested,
+    ) -> Result<(), HarnessError> {
+        let turn = self.state.turns;
+        let policy = &self.state.agent.policy;
+        let digest = digest(&[call.tool.as_bytes(), about.as_bytes()]);
+        let policy_version = policy.version();
+        // The place among the turn's calls too: two calls may have one id.
+        let place = self.state.calls.iter().filter(|other| other.approval != Approval::NotNeeded).count();
+        let key = format!("{}\0{turn}\0{}\0{place}", self.run, call.call_id);
+        let id = policy::digest(&[key.as_bytes(), digest.as_bytes(), policy_version.as_bytes()]);
+        let seconds = i64::try_from(policy.expires_s).unwrap_or(i64::MAX);
+        let expires_ms = self.now().saturating_add(seconds.saturating_mul(1000));
+        self.push(Event::ApprovalRequested(ApprovalRequested {
+            approval_id: id.chars().take(12).collect(),
+            turn,
+            call_id: call.call_id.clone(),
+            tool: call.tool.clone(),
+            digest,
+            policy_version,
+            expires_ms,
+            ..asked
+        }))
     }
 
     /// Takes a handoff, or says why not.
@@ -313,26 +388,9 @@ impl Driver<'_> {
                 Ok(false)
             }
             Action::Ask => {
-                let digest = digest(&[call.tool.as_bytes(), call.input.as_bytes()]);
-                let policy_version = policy.version();
-                // The place among the turn's calls too: two calls may have one id.
-                let place =
-                    self.state.calls.iter().filter(|other| other.approval != Approval::NotNeeded).count();
-                let key = format!("{}\0{turn}\0{}\0{place}", self.run, call.call_id);
-                let id = policy::digest(&[key.as_bytes(), digest.as_bytes(), policy_version.as_bytes()]);
-                let seconds = i64::try_from(policy.expires_s).unwrap_or(i64::MAX);
-                let expires_ms = self.now().saturating_add(seconds.saturating_mul(1000));
-                self.push(Event::ApprovalRequested(ApprovalRequested {
-                    approval_id: id.chars().take(12).collect(),
-                    turn,
-                    call_id: call.call_id.clone(),
-                    tool: call.tool.clone(),
-                    digest,
-                    policy_version,
-                    rule: decision.rule,
-                    reason: decision.reason,
-                    expires_ms,
-                }))?;
+                let (rule, reason) = (decision.rule, decision.reason);
+                let asked = ApprovalRequested { rule, reason, ..ApprovalRequested::default() };
+                self.request_approval(call, &call.input, asked)?;
                 Ok(false)
             }
         }
@@ -482,6 +540,7 @@ fn child_ended(
                 tool: call.tool.clone(),
                 reason: format!("run {} waits for an approval", ended.run),
                 child: Some(ended.run),
+                state: Value::Null,
             }));
         }
         Status::Cancelled => ("cancelled", format!("{} was cancelled before it was done.", call.tool)),

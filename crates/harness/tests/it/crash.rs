@@ -10,7 +10,7 @@ use mooring_journal::{
 };
 use mooring_model::Item;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, call, events, host, new_run, script, tools};
 
@@ -164,7 +164,13 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
             // Answered by somebody else, in no process of the run's.
             Ok(finished) if finished.status == Status::Waiting => {
                 for id in waiting(&memory).await {
-                    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None };
+                    let yes = Answer {
+                        allow: true,
+                        always: false,
+                        by: "ann".into(),
+                        reason: None,
+                        input: Value::Null,
+                    };
                     answer(&memory, &run, &id, yes, 1_700_000_000_000).await.unwrap();
                 }
                 kept = Some(journal);

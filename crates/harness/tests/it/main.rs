@@ -7,5 +7,6 @@ mod approval;
 mod crash;
 mod driver;
 mod machine;
+mod matrix;
 mod policy;
 mod world;

@@ -250,6 +250,8 @@ fn every_event() -> Vec<Record> {
             rule: Some(0),
             reason: "reason".to_owned(),
             expires_ms: 2000,
+            input: true,
+            schema: json!({"type": "object"}),
         }),
         Event::ApprovalAnswered(ApprovalAnswered {
             approval_id: "0123456789ab".to_owned(),
@@ -257,6 +259,7 @@ fn every_event() -> Vec<Record> {
             always: true,
             by: "ann".to_owned(),
             reason: Some("reason".to_owned()),
+            input: json!({"name": "value"}),
         }),
         Event::ToolRequested(ToolRequested {
             turn: 1,
@@ -287,6 +290,7 @@ fn every_event() -> Vec<Record> {
             tool: "tool".to_owned(),
             reason: "reason".to_owned(),
             child: Some(RunId("child".to_owned())),
+            state: json!({"round": 1}),
         }),
         Event::HandedOff(Box::new(HandedOff {
             turn: 1,
