@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use mooring_manifest::extension::{Cpu, Resources, Size};
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, NetworkSupport, SandboxClient, SandboxError, SandboxSession, SessionState,
-    Support,
+    BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
+    SessionState, Support,
 };
 use mooring_supervisor::{Level, Limits, is_root, root_allowed};
 use mooring_supervisor_client::{SupervisedSession, gone};
@@ -65,6 +66,9 @@ pub(crate) struct Stored {
     pub(crate) users: Vec<String>,
     pub(crate) groups: Vec<(String, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What the manifest limits.
+    #[serde(default)]
+    pub(crate) resources: Resources,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -88,8 +92,8 @@ impl LocalSandboxClient {
         let launch = LocalLaunch {
             id: id.clone(),
             folder: store::folder(&self.options.state_dir, &id),
+            limits: tighter(self.options.limits, &stored.resources),
             stored,
-            limits: self.options.limits,
             linger: self.options.linger,
         };
         let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
@@ -124,6 +128,7 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
+            resources: manifest.extension.resources,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
             groups: manifest
@@ -176,6 +181,8 @@ impl SandboxClient for LocalSandboxClient {
             users: root && isolated,
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
+            // Kept, or refused by name when the sandbox is started: not every host has the controllers.
+            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
             setup: true,
             ..Support::default()
         }
@@ -191,6 +198,16 @@ impl SandboxClient for LocalSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
+    }
+}
+
+/// Of the operator's limit and the manifest's, the tighter.
+fn tighter(own: Limits, asked: &Resources) -> Limits {
+    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
+    Limits {
+        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
+        pids: least(own.pids, asked.pids),
+        cpus: own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min),
     }
 }
 

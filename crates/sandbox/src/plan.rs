@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mooring_manifest::extension::GitOptions;
+use mooring_manifest::extension::{GitOptions, SetupCommand};
 use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError, RelPath};
 
 use crate::git::GitSource;
@@ -20,6 +20,8 @@ pub struct Plan {
     pub(crate) named: Arc<Named>,
     /// The paths of the entries that no other entry is around.
     pub(crate) top: Vec<String>,
+    /// What runs once everything is there.
+    pub(crate) setup: Arc<Vec<SetupCommand>>,
 }
 
 /// One entry to stage.
@@ -85,7 +87,8 @@ impl Plan {
         }
         let top = steps.iter().filter(|step| !named.is_around(&step.path));
         let top = top.map(|step| step.path.to_string_lossy().into_owned()).collect();
-        let plan = Self { steps: Arc::new(steps), base: sources.opened, named: Arc::new(named), top };
+        let setup = Arc::new(manifest.extension.setup.clone());
+        let plan = Self { steps: Arc::new(steps), base: sources.opened, named: Arc::new(named), top, setup };
         plan.check_trees()?;
         Ok(plan)
     }

@@ -12,6 +12,7 @@ mod inside;
 mod lifecycle;
 mod limits;
 mod lingering;
+mod manifest;
 mod network;
 mod ordinary_user;
 mod output;
