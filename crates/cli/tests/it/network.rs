@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
 use crate::moor::{Moor, exec, say};
 
 const VALUE: &str = "the-value-that-no-sandbox-sees";
@@ -41,18 +43,15 @@ impl Drop for Server {
 
 impl Server {
     fn start(moor: &Moor) -> Self {
-        let (key, certificate) = (moor.path("key.pem"), moor.path("certificate.pem"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let both = fs_err::read_to_string(&key).unwrap() + &fs_err::read_to_string(&certificate).unwrap();
-        let both = moor.write("server.pem", &both);
+        let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "the test's authority");
+        moor.write("authority.pem", &authority.self_signed(&authority_key).unwrap().pem());
+        let issuer = Issuer::new(authority, authority_key);
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
+        let both = moor.write("server.pem", &(certificate.pem() + &key.serialize_pem()));
         let mut process = Command::new("/usr/bin/python3")
             .args(["-c", SERVER])
             .arg(both)
@@ -91,17 +90,23 @@ fn a_run_uses_a_secret_that_neither_its_sandbox_nor_its_journal_has() {
     let ran = moor
         .command(&["run", "--agent", "caller.toml", "call"])
         .env("MOOR_SECRET_API_KEY", VALUE)
-        .env("SSL_CERT_FILE", moor.path("certificate.pem"))
+        .env("SSL_CERT_FILE", moor.path("authority.pem"))
         .output()
         .unwrap();
     let ran = crate::moor::Ran::from(ran);
-    assert_eq!((ran.code, ran.last()["output"].as_str()), (Some(0), Some("called")), "{}\n{}", ran.out, ran.err);
+    assert_eq!(
+        (ran.code, ran.last()["output"].as_str()),
+        (Some(0), Some("called")),
+        "{}\n{}",
+        ran.out,
+        ran.err
+    );
 
+    let output = ran.json().into_iter().find(|event| event["type"] == "tool_completed").unwrap();
+    assert!(output["output"]["output"].as_str().unwrap().contains("got Bearer phantom_"), "{output}");
     let mut got = String::new();
     server.lines.read_line(&mut got).unwrap();
     assert_eq!(got, format!("got Bearer {VALUE}\n"));
-    let output = ran.json().into_iter().find(|event| event["type"] == "tool_completed").unwrap();
-    assert!(output["output"]["output"].as_str().unwrap().contains("got Bearer phantom_"), "{output}");
     assert!(!ran.out.contains(VALUE) && !ran.err.contains(VALUE));
     assert_eq!(moor.events(&ran.run()), ran.json(), "what was shown is what the journal holds");
 
@@ -112,7 +117,12 @@ fn a_run_uses_a_secret_that_neither_its_sandbox_nor_its_journal_has() {
         .map(|event| {
             format!(
                 "{} {} {} {} {} {}",
-                event["count"], event["protocol"], event["host"], event["decision"], event["code"], event["secrets"]
+                event["count"],
+                event["protocol"],
+                event["host"],
+                event["decision"],
+                event["code"],
+                event["secrets"]
             )
         })
         .collect();
@@ -147,5 +157,8 @@ fn a_secret_that_is_not_configured_fails_the_run_and_says_what_to_do() {
     let ran = moor.run(&["run", "--agent", "caller.toml", "call"]);
     assert_eq!(ran.code, Some(1), "{}", ran.out);
     let message = ran.last()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("names the secret 'api-key', and it is not configured on this machine"), "{message}");
+    assert!(
+        message.contains("names the secret 'api-key', and it is not configured on this machine"),
+        "{message}"
+    );
 }
