@@ -197,6 +197,11 @@ pub(crate) enum ManifestCommand {
     Apply(ManifestApplyArgs),
     /// Write down what a manifest's sources are now; whoever stages it later gets the same or is refused.
     Lock(ManifestLockArgs),
+    /// Print a manifest made from what another program wrote; what has no place in it is named on standard error.
+    Import(ManifestImportArgs),
+    /// Print an environment of Claude Managed Agents made from a manifest; what has no place in it is named on
+    /// standard error.
+    Export(ManifestExportArgs),
     /// Print the JSON Schema of manifests.
     Schema,
 }
@@ -226,4 +231,24 @@ pub(crate) struct ManifestLockArgs {
     /// The manifest (JSON, YAML or TOML). The lock is written beside it, with the ending .lock.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+/// `moor manifest import`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestImportArgs {
+    /// A devcontainer.json or the project that has one, a Harbor task's folder, or an environment of Claude Managed
+    /// Agents (JSON or YAML). Paths in the manifest are relative to the current directory.
+    #[arg(value_name = "PATH")]
+    pub(crate) source: PathBuf,
+}
+
+/// `moor manifest export`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestExportArgs {
+    /// The manifest (JSON, YAML or TOML).
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The environment's name; the file's where it is not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
 use mooring_egress::{EgressClient, HostPattern, Operator, SecretValue};
-use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Observer};
 use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
@@ -43,6 +43,7 @@ pub(crate) fn host(
         journal,
         agents: Arc::new(agents),
         observer,
+        hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
         cancel,
         pid: std::process::id(),
@@ -94,6 +95,7 @@ impl<'a> Wiring<'a> {
         Ok(AgentHost {
             model,
             tools: own.chain(servers).collect(),
+            guardrails: Vec::new(),
             sandbox: sandbox.map(|table| local_sandbox(self.home, self.config, table)).transpose()?,
         })
     }

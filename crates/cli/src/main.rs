@@ -3,6 +3,7 @@
 //! Everything that the library must not know is here and only here: environment variables, home directories, the
 //! clock, randomness, signals, standard output. Logic is not.
 
+mod agent_checks;
 mod agent_file;
 mod args;
 mod command;

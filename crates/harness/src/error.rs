@@ -76,6 +76,14 @@ pub enum HarnessError {
         /// The tools' name.
         tool: String,
     },
+    /// An agent that cannot work as it is written.
+    #[error("agent '{agent}' cannot work: {reason}")]
+    Agent {
+        /// The agent.
+        agent: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The run needs something that this host does not offer.
     #[error("run {run} needs {what}, which was not given to its driver")]
     Missing {

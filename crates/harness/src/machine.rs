@@ -4,6 +4,7 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
+mod checks;
 mod due;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,9 @@ use serde_json::{Value, json};
 
 use crate::budget::{Budget, Spent};
 use crate::run::{AgentSpec, Limits};
+
+pub use checks::Check;
+use checks::Checks;
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub enum CallStatus {
         /// What the tool had found out beforehand.
         prepared: Value,
     },
+    /// Its tool gave this, which guardrails have yet to look at.
+    Unchecked(Box<Item>),
     /// It is over; this is the item that the model gets.
     Done(Box<Item>),
 }
@@ -100,6 +106,8 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// The guardrails that have looked at it.
+    pub passed: BTreeSet<String>,
     /// A person's answer to what the call asked for: `action` and `content`.
     pub answer: Option<Value>,
 }
@@ -136,6 +144,10 @@ pub enum Next {
     Context,
     /// Ask the model.
     Model,
+    /// Make the checks of [`State::checks_due`].
+    Guard,
+    /// Hold the last answer against its schema.
+    CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
     /// Let another agent go on.
@@ -215,6 +227,7 @@ pub struct State {
     pub finished: Option<RunFinished>,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
+    checks: Checks,
     /// The agent that goes on once the turn is over.
     handoff: Option<String>,
 }
@@ -292,6 +305,7 @@ impl State {
             finished: None,
             last_answer: None,
             model_failure: None,
+            checks: Checks::default(),
             handoff: None,
         })
     }
@@ -352,6 +366,12 @@ impl State {
                     message: failed.message.clone(),
                 });
             }
+            Event::GuardrailChecked(checked) => {
+                self.guardrail_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::OutputChecked(checked) => {
+                self.output_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
                 let due = |call: &&mut Call| {
@@ -389,6 +409,7 @@ impl State {
                     return Err(misplaced(seq, event, "no handoff to that agent is due"));
                 }
                 self.agent = self.mate(&handed.to).map_err(|reason| misplaced(seq, event, &reason))?;
+                self.checks.handed_off();
                 if let Some(items) = &handed.items {
                     self.items = parse_items(items).map_err(|error| {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
@@ -396,15 +417,13 @@ impl State {
                 }
             }
             Event::ToolCompleted(completed) => {
-                let output: Item = serde_json::from_value(completed.output.clone())
-                    .map_err(|error| misplaced(seq, event, &format!("its output cannot be read: {error}")))?;
-                let Some(call) =
-                    self.call(&completed.call_id, |status| !matches!(status, CallStatus::Done(_)))
-                else {
+                let output =
+                    parse_item(&completed.output).map_err(|reason| misplaced(seq, event, &reason))?;
+                let Some(place) = self.place(&completed.call_id) else {
                     return Err(misplaced(seq, event, "no open call of that id"));
                 };
-                call.status = CallStatus::Done(Box::new(output));
-                call.reserved = Budget::default();
+                self.calls[place].status = self.given(&self.calls[place], output, &completed.provenance);
+                self.calls[place].reserved = Budget::default();
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -476,6 +495,7 @@ impl State {
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
+        self.checks.attach();
         self.cancelling = false;
         // Failed and cancelled runs may be taken up again; the harness refuses completed ones before this.
         self.status = Status::Running;
@@ -569,6 +589,15 @@ impl State {
         self.calls.iter_mut().find(|call| call.call_id == call_id && status(&call.status))
     }
 
+    /// The open call of an id: one whose output is not there, or else one whose output guardrails have yet to look at.
+    fn place(&self, call_id: &str) -> Option<usize> {
+        let find = |wanted: fn(&CallStatus) -> bool| {
+            self.calls.iter().position(|call| call.call_id == call_id && wanted(&call.status))
+        };
+        find(|status| !matches!(status, CallStatus::Unchecked(_) | CallStatus::Done(_)))
+            .or_else(|| find(|status| matches!(status, CallStatus::Unchecked(_))))
+    }
+
     /// Once every call is over, their outputs join the conversation in the order of the calls, whatever order they
     /// came in: a replay gives the same conversation.
     fn close_turn(&mut self) {
@@ -592,7 +621,13 @@ impl State {
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
-        let text = texts.collect::<Vec<_>>().join("\n\n");
+        let mut texts = texts.collect::<Vec<_>>();
+        if self.agent.output.is_some() {
+            // What comes before is talk.
+            texts.drain(..texts.len().saturating_sub(1));
+        }
+        let text = texts.join("\n\n");
+        self.checks.answered();
         self.last_answer = Some(Answer { text, usage, stop_reason, called: !self.calls.is_empty() });
         self.items.extend(items);
     }
@@ -600,6 +635,10 @@ impl State {
 
 fn parse_items(values: &[Value]) -> Result<Vec<Item>, serde_json::Error> {
     values.iter().map(|value| serde_json::from_value(value.clone())).collect()
+}
+
+fn parse_item(value: &Value) -> Result<Item, String> {
+    serde_json::from_value(value.clone()).map_err(|error| format!("its item cannot be read: {error}"))
 }
 
 fn as_call(item: &Item) -> Option<Call> {
@@ -617,6 +656,7 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        passed: BTreeSet::new(),
         answer: None,
     })
 }

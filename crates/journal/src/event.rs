@@ -78,6 +78,10 @@ pub enum Event {
     HandedOff(Box<HandedOff>),
     /// The sandbox sent something out, or was refused it.
     Egress(Box<Egress>),
+    /// A guardrail looked at the run's input, its output, or a tool call.
+    GuardrailChecked(Box<GuardrailChecked>),
+    /// The agent's answer was held against the schema that it must have.
+    OutputChecked(OutputChecked),
     /// Somebody asked to cancel the run.
     CancelRequested(CancelRequested),
     /// The run is over, or waits for a person. A run that failed, was cancelled or waits can be taken up again:
@@ -498,6 +502,55 @@ pub struct Egress {
     pub bytes_down: u64,
     /// How long they took together, in milliseconds.
     pub duration_ms: u64,
+}
+
+/// A guardrail looked at something and said what it thinks of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuardrailChecked {
+    /// The turn, from 1; 0 before the first answer of the model.
+    pub turn: u64,
+    /// `input`, `output`, `tool_input` or `tool_output`.
+    pub stage: String,
+    /// The guardrail.
+    pub name: String,
+    /// `allow`; `reject` (the call is not made, or its output is withheld) and `replace` (of a tool's output); `trip`:
+    /// the run ends; `cancelled`: it was ended before it could say.
+    pub verdict: String,
+    /// Why, in words or as the guardrail gives it.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub info: Value,
+    /// The model's id of the call, for a tool call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// What the model gets in the place of a tool's output: an item in the wire form of Open Responses. The output as
+    /// it was is in `tool_completed`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub output: Value,
+    /// The run of the agent that judged, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
+    /// What that run has used.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub spent: Value,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The agent's answer was held against its schema.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutputChecked {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// Whether the answer is as the schema wants it.
+    pub valid: bool,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// What joins the conversation then, so that the model can mend it: an item in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub repair: Value,
 }
 
 /// Somebody asked to cancel the run.

@@ -48,6 +48,7 @@
 //! written where it says something.
 
 mod account;
+pub mod convert;
 mod describe;
 mod digest;
 mod entry;

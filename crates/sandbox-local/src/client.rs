@@ -10,11 +10,11 @@ use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
     SessionState, Support,
 };
-use mooring_supervisor::{Level, Limits, is_root, root_allowed};
-use mooring_supervisor_client::{SupervisedSession, gone};
+use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
+use mooring_supervisor_client::{SupervisedSession, ask, gone, translate};
 use serde::{Deserialize, Serialize};
 
-use crate::launch::LocalLaunch;
+use crate::launch::{LocalLaunch, start_supervisor};
 use crate::store;
 
 /// This backend's id.
@@ -101,18 +101,37 @@ impl LocalSandboxClient {
         session
     }
 
+    /// Whether a sandbox can have users beside the default one; if not, why.
+    fn users(&self) -> Result<(), String> {
+        if self.options.isolation == Level::None {
+            return Err(
+                "without isolation commands run as the caller; leave users out of the manifest".into()
+            );
+        }
+        if is_root() {
+            return Ok(());
+        }
+        more_users().map_err(|why| {
+            format!("an ordinary user's sandbox has one user unless that user has a subordinate range: {why}")
+        })
+    }
+
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
         store::check_id(&request.session_id)?;
         let manifest = request.manifest;
         let isolation = self.options.isolation;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
         let with_users = !manifest.users.is_empty() || !manifest.groups.is_empty();
-        if with_users && !self.support().users {
+        if with_users && let Err(reason) = self.users() {
+            let (operation, backend) = ("users and groups".into(), BACKEND.into());
+            return Err(SandboxError::Unsupported { operation, backend, reason });
+        }
+        if with_users && !is_root() && request.workspace.is_some() {
             return Err(SandboxError::Unsupported {
                 operation: "users and groups".into(),
                 backend: BACKEND.into(),
-                reason: "an ordinary user can give a sandbox one user only; run as root, or leave them out of the \
-                         manifest"
+                reason: "what they make in a directory of yours would belong to others, and you could not remove it; \
+                         leave out the workspace, so that it is a private one"
                     .into(),
             });
         }
@@ -165,7 +184,17 @@ impl LocalSandboxClient {
         self.open(id.clone(), stored.clone()).stop().await?;
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         // A named workspace lies elsewhere, and stays.
-        store::remove(&self.options.state_dir, id)
+        let folder = store::folder(&self.options.state_dir, id);
+        let has_users = !stored.users.is_empty() || !stored.groups.is_empty();
+        if has_users && stored.private && !is_root() && folder.exists() {
+            let task = Task::Discard { folder: folder.clone() };
+            return match ask(id, start_supervisor(id)?, task).await? {
+                Hello::Done => Ok(()),
+                Hello::Failed(failure) => Err(translate("remove", failure)),
+                other => Err(gone(id, format!("the supervisor said {other:?}"))),
+            };
+        }
+        store::remove(&folder)
     }
 }
 
@@ -175,10 +204,9 @@ impl SandboxClient for LocalSandboxClient {
     }
 
     fn support(&self) -> Support {
-        let root = is_root();
         let isolated = self.options.isolation == Level::Namespaces;
         Support {
-            users: root && isolated,
+            users: self.users().is_ok(),
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.

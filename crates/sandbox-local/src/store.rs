@@ -72,9 +72,8 @@ pub(crate) fn make_named(path: &Path, state_dir: &Path) -> Result<PathBuf, Sandb
 }
 
 /// Removes a session's directory. One that is not there is no error.
-pub(crate) fn remove(state_dir: &Path, id: &str) -> Result<(), SandboxError> {
-    let folder = folder(state_dir, id);
-    remove_tree(&folder).map_err(|error| file("remove", &folder, &error))
+pub(crate) fn remove(folder: &Path) -> Result<(), SandboxError> {
+    remove_tree(folder).map_err(|error| file("remove", folder, &error))
 }
 
 fn remove_tree(path: &Path) -> std::io::Result<()> {

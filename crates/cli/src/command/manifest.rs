@@ -1,5 +1,7 @@
 //! `moor manifest`.
 
+mod convert;
+
 use std::process::ExitCode;
 
 use mooring_manifest::Manifest;
@@ -16,6 +18,8 @@ pub(crate) async fn manifest(command: ManifestCommand) -> Result<ExitCode, Comma
         ManifestCommand::Check(args) => check(&args),
         ManifestCommand::Apply(args) => apply(&args).await,
         ManifestCommand::Lock(args) => lock(&args).await,
+        ManifestCommand::Import(args) => convert::import(&args),
+        ManifestCommand::Export(args) => convert::export(&args),
         ManifestCommand::Schema => schema(),
     }
 }
@@ -68,8 +72,6 @@ async fn lock(args: &ManifestLockArgs) -> Result<ExitCode, CommandError> {
 }
 
 fn schema() -> Result<ExitCode, CommandError> {
-    let schema = serde_json::to_string_pretty(&Manifest::schema())
-        .map_err(|error| CommandError::failed(error.to_string()))?;
-    crate::view::line(&schema)?;
+    crate::view::line(&format!("{:#}", Manifest::schema()))?;
     Ok(ExitCode::SUCCESS)
 }

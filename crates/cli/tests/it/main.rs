@@ -7,6 +7,7 @@ mod approve;
 mod bad_input;
 mod cancel;
 mod chat;
+mod checks;
 mod example;
 mod guidance;
 mod kill;

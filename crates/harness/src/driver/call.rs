@@ -126,11 +126,16 @@ impl Driver<'_> {
             // A sandbox that does not stop dies with this process; the run is cancelled all the same.
             session.stop().await.ok();
         }
+        self.cancel_judges().await?;
         let open: Vec<Call> = self.state.open_calls().cloned().collect();
         for call in open {
-            self.cancel_child(&call).await?;
+            if let Some(child) = &call.child {
+                self.cancel_child(child).await?;
+            }
             let began = call.status != CallStatus::New;
-            let text = if began {
+            let text = if matches!(call.status, CallStatus::Unchecked(_)) {
+                "cancelled: the run was cancelled before guardrails had looked at what this call gave; it took effect."
+            } else if began {
                 "cancelled: the run was cancelled while this call was running; it may have taken effect in part."
             } else {
                 "cancelled: the run was cancelled before this call began."
@@ -152,7 +157,9 @@ impl Driver<'_> {
             call.status == CallStatus::New && agents.iter().any(|agent| agent.tool_name() == call.tool)
         };
         let share = self.share(calls.iter().filter(starts).count() as u64);
-        for call in calls.into_iter().filter(|call| !call.waits()) {
+        // Of those that guardrails have yet to look at, the outputs are there.
+        let open = |call: &Call| !call.waits() && !matches!(call.status, CallStatus::Unchecked(_));
+        for call in calls.into_iter().filter(open) {
             let (target, input) = match self.resolve(&call) {
                 Ok(resolved) => resolved,
                 Err(reason) => {
@@ -604,7 +611,7 @@ fn answer(turn: u64, call: &Call, status: &str, provenance: &str, text: &str) ->
     }))
 }
 
-fn output_item(call: &Call, output: FunctionOutput) -> Item {
+pub(super) fn output_item(call: &Call, output: FunctionOutput) -> Item {
     let call_id = call.call_id.clone();
     if call.custom {
         Item::CustomToolCallOutput { call_id, output, extra: Map::new() }

@@ -56,7 +56,7 @@ impl Stage {
             } else {
                 Vec::new()
             };
-            ((*name).to_owned(), AgentHost { model, tools, sandbox: None })
+            ((*name).to_owned(), AgentHost { model, tools, guardrails: Vec::new(), sandbox: None })
         };
         host.agents = Arc::new(self.scripts.iter().map(agent).collect());
         host

@@ -17,10 +17,16 @@ use crate::world::{World, call, events, host, new_run, script, tools};
 /// A journal whose process dies at its nth append: either just before the events are there, or just after they are,
 /// before the driver hears of it.
 #[derive(Debug)]
-struct Dying {
+pub(crate) struct Dying {
     inner: MemoryJournal,
     appends_left: AtomicU64,
     after: bool,
+}
+
+impl Dying {
+    pub(crate) fn new(inner: MemoryJournal, nth: u64, after: bool) -> Self {
+        Self { inner, appends_left: nth.into(), after }
+    }
 }
 
 fn dead() -> JournalError {
@@ -133,7 +139,7 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
                 let at = if *after { &world.stuck_after } else { &world.stuck_before };
                 *at.lock().unwrap() = Some(call_id.clone());
             }
-            Arc::new(Dying { inner: memory.clone(), appends_left: nth.into(), after })
+            Arc::new(Dying::new(memory.clone(), nth, after))
         });
         let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns(plan)), tools(&world));
         let drive = async {

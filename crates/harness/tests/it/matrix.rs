@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use mooring_capability::{BoxFuture, Effect, Question, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
 use mooring_harness::{
-    AgentHost, Answer, Handoff, HandoffFilter, HarnessError, Host, Member, NewRun, Silent, State, Status,
-    SubAgent, SubSandbox, answer, resume, start,
+    AgentHost, Answer, GuardrailSpec, Handoff, HandoffFilter, HarnessError, Hooks, Host, Member, NewRun,
+    Silent, State, Status, SubAgent, SubSandbox, answer, resume, start,
 };
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, MemoryJournal, Record, RunId, RunRow,
@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::typed::number;
 use crate::world::{call, member, new_run, script};
 
 /// How many crashes each of the tests below makes, at least.
@@ -372,6 +373,17 @@ impl Plan {
             if rng.chance(10) {
                 one.limits.max_tokens = Some(20 + rng.below(400));
             }
+            if rng.chance(40) {
+                one.agent.guardrails = guardrails(rng);
+                scripts.insert("judge".to_owned(), vec![vec![Item::assistant(FAIR)]]);
+                new.team.insert("judge".to_owned(), with_model(member("judge")));
+            }
+            if !hands_over && rng.chance(30) {
+                // Its first answer is not what it must be.
+                one.agent.output = Some(number());
+                let turns = scripts.get_mut(&name(level)).unwrap();
+                turns.push(vec![Item::assistant(r#"{"n": 1}"#)]);
+            }
             if let Some(below) = below {
                 one.agent.agents = vec![SubAgent {
                     agent: below,
@@ -402,19 +414,46 @@ impl Plan {
             TOOLS.into_iter().map(tool).collect()
         };
         let agent = |(name, turns): (&String, &Vec<Vec<Item>>)| {
-            (name.clone(), AgentHost { model: script(turns.clone()), tools: tools(), sandbox: None })
+            (
+                name.clone(),
+                AgentHost {
+                    model: script(turns.clone()),
+                    tools: tools(),
+                    guardrails: Vec::new(),
+                    sandbox: None,
+                },
+            )
         };
         let clock = Arc::clone(clock);
         Host {
             journal: Arc::clone(store) as Arc<dyn Journal>,
             agents: Arc::new(self.scripts.iter().map(agent).collect()),
             observer: Arc::new(Silent),
+            hooks: Hooks::default(),
             now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
             cancel: CancellationToken::new(),
             pid: 1,
             runtime: "test".into(),
         }
     }
+}
+
+/// What an agent that judges answers.
+const FAIR: &str = r#"{"trip": false, "reason": "fair"}"#;
+
+/// Guardrails of every stage. One rejects some calls, one withholds what some gave; none trips.
+fn guardrails(rng: &mut Rng) -> Vec<GuardrailSpec> {
+    let all = json!([
+        {"name": "judged", "on": "input", "agent": "judge"},
+        {"name": "first", "on": "input", "pattern": "nowhere", "blocking": true},
+        {"name": "no-third", "on": "tool_input", "tool": "p*", "pattern": "-2$", "action": "reject"},
+        {"name": "withheld", "on": "tool_output", "tool": "p*", "pattern": "acted", "action": "reject"},
+        {"name": "seen", "on": "tool_output", "pattern": "nowhere"},
+        {"name": "last", "on": "output", "agent": "judge"},
+    ]);
+    let mut all: Vec<GuardrailSpec> = serde_json::from_value(all).unwrap();
+    all.retain(|_| rng.chance(60));
+    all
 }
 
 fn with_model(mut member: Member) -> Member {
@@ -564,8 +603,18 @@ async fn check(journal: &MemoryJournal, world: &World) {
         let mut requested: BTreeMap<(u64, String), u32> = BTreeMap::new();
         let mut answered = BTreeSet::new();
         let mut asked = BTreeSet::new();
+        let mut checked = BTreeSet::new();
+        let mut judged = BTreeSet::new();
         for record in &records {
             match &record.event {
+                Event::GuardrailChecked(check) if check.verdict != "cancelled" => {
+                    let what = (check.turn, check.name.clone(), check.call_id.clone());
+                    assert!(
+                        check.verdict == "trip" || checked.insert(what),
+                        "{run}: checked once: {check:?}"
+                    );
+                }
+                Event::OutputChecked(check) => assert!(judged.insert(check.turn), "{run}: {check:?}"),
                 Event::ToolRequested(intent) => {
                     // A second one where a person was asked in between, and no third.
                     let intents = requested.entry((intent.turn, intent.call_id.clone())).or_insert(0);
@@ -609,8 +658,10 @@ async fn check(journal: &MemoryJournal, world: &World) {
                 _ => {}
             }
         }
-        let exhausted =
-            state.finished.and_then(|end| end.error).is_some_and(|error| error.code == "budget_exhausted");
+        let exhausted = state.finished.and_then(|end| end.error).is_some_and(|error| {
+            // A judge has no budget either then.
+            matches!(error.code.as_str(), "budget_exhausted" | "guardrail_tripped")
+        });
         assert!(open.is_empty() || exhausted, "{run}: {open:?} have no answer");
     }
     // Write-ahead: what may not be repeated has an intent, whatever the power took.

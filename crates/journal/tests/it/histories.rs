@@ -6,9 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, Egress, HandedOff,
-    History, Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished,
-    RunStarted, SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, Egress,
+    GuardrailChecked, HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked,
+    Parent, Reward, RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
+    ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -49,6 +50,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-conversations.jsonl",
             "v1-egress.jsonl",
             "v1-every-event.jsonl",
+            "v1-guardrails.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -315,6 +317,24 @@ fn every_event() -> Vec<Record> {
             bytes_down: 4,
             duration_ms: 5,
         })),
+        Event::GuardrailChecked(Box::new(GuardrailChecked {
+            turn: 1,
+            stage: "tool_output".to_owned(),
+            name: "guardrail".to_owned(),
+            verdict: "replace".to_owned(),
+            info: json!("info"),
+            call_id: Some("call".to_owned()),
+            output: json!({"type": "function_call_output"}),
+            child: Some(RunId("child".to_owned())),
+            spent: json!({"turns": 1}),
+            duration_ms: 1,
+        })),
+        Event::OutputChecked(OutputChecked {
+            turn: 1,
+            valid: false,
+            errors: vec!["error".to_owned()],
+            repair: json!({"type": "message"}),
+        }),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
         Event::RunFinished(RunFinished {
             status: "failed".to_owned(),
