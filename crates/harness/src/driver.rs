@@ -296,13 +296,25 @@ impl<'h> Driver<'h> {
         };
         drop(watch);
         self.alarm = None;
-        if let Some(session) = self.session.take()
-            && let Err(error) = session.stop().await
-        {
-            // The run is over and recorded; a sandbox that does not stop dies with this process.
-            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        if let Some(session) = self.session.take() {
+            self.stop(session.as_ref()).await;
         }
         result
+    }
+
+    async fn stop(&self, session: &dyn SandboxSession) {
+        if let Err(error) = session.stop().await {
+            // It dies with this process.
+            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        }
+    }
+
+    /// What a sandbox sent out, or was refused, since it was asked last.
+    fn note_accesses(&mut self, session: &dyn SandboxSession) -> Result<(), HarnessError> {
+        for access in session.accesses() {
+            self.fold(stage::egress(session.id(), access))?;
+        }
+        Ok(())
     }
 
     async fn steps(&mut self) -> Result<Finished, HarnessError> {
@@ -325,6 +337,11 @@ impl<'h> Driver<'h> {
                     if finished.status == Status::Cancelled.as_str() {
                         self.cancel_judges().await?;
                     }
+                    // What its open connections carried is known once they have ended.
+                    if let Some(session) = self.session.take() {
+                        self.stop(session.as_ref()).await;
+                        self.note_accesses(session.as_ref())?;
+                    }
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
                     self.close_account().await?;
@@ -338,8 +355,15 @@ impl<'h> Driver<'h> {
         (self.host.now_ms)()
     }
 
-    /// Folds an event, to be appended with the next flush.
+    /// Folds an event, to be appended with the next flush, after what the sandbox sent out meanwhile.
     fn push(&mut self, event: Event) -> Result<(), HarnessError> {
+        if let Some(session) = self.session.clone() {
+            self.note_accesses(session.as_ref())?;
+        }
+        self.fold(event)
+    }
+
+    fn fold(&mut self, event: Event) -> Result<(), HarnessError> {
         let at_ms = self.now();
         let applied = self.state.apply_at(&event, at_ms);
         applied.map_err(|source| HarnessError::Fold { run: self.run.clone(), source })?;

@@ -84,6 +84,8 @@ pub enum Event {
     ToolSuspended(ToolSuspended),
     /// Another agent goes on with the conversation.
     HandedOff(Box<HandedOff>),
+    /// The sandbox sent something out, or was refused it.
+    Egress(Box<Egress>),
     /// A guardrail looked at the run's input, its output, or a tool call.
     GuardrailChecked(Box<GuardrailChecked>),
     /// The agent's answer was held against the schema that it must have.
@@ -593,6 +595,46 @@ pub struct ToolCompleted {
     /// What the run that the call started has used, its own sub-agents included.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub spent: Value,
+}
+
+/// What a sandbox sent out, or was refused: a connection, or a request where requests are read, when it is over. Those
+/// that differ in nothing but numbers are one event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Egress {
+    /// The sandbox session.
+    pub session_id: String,
+    /// `http`, `https`, `connect`, `socks5` or `unknown`.
+    pub protocol: String,
+    /// The host as the sandbox named it. Empty where there were too many to list.
+    pub host: String,
+    /// The port; 0 where it is not known.
+    pub port: u16,
+    /// The method, where it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The path without its query, where it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `allow`, `deny`, or `fail` for what was allowed and did not get to its end.
+    pub decision: String,
+    /// A stable word for why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Why it was refused or failed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The secrets that were put in, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// How many these are.
+    pub count: u64,
+    /// Bytes that left the sandbox, of all of them.
+    pub bytes_up: u64,
+    /// Bytes that came back, of all of them.
+    pub bytes_down: u64,
+    /// How long they took together, in milliseconds.
+    pub duration_ms: u64,
 }
 
 /// A guardrail looked at something and said what it thinks of it.

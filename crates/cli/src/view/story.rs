@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anstyle::{AnsiColor, Style};
 use mooring_harness::{Budget, Resource};
 use mooring_journal::event::{
-    Compacted, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted,
+    Compacted, Egress, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted,
 };
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
@@ -146,6 +146,7 @@ impl Story {
             Event::HandedOff(handed) => {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
             }
+            Event::Egress(egress) => self.egress(egress),
             Event::GuardrailChecked(checked) => checks::guardrail(checked),
             Event::OutputChecked(checked) => checks::output(checked),
             Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
@@ -275,6 +276,32 @@ impl Story {
             described,
             duration(completed.duration_ms),
             below.unwrap_or_default()
+        )
+    }
+
+    /// What was refused or failed, and what took a secret; all the rest in the full story.
+    fn egress(&self, egress: &Egress) -> String {
+        let denied = egress.decision == "deny";
+        if egress.decision == "allow" && egress.secrets.is_empty() && !self.full {
+            return String::new();
+        }
+        let times = if egress.count > 1 { format!(" {} times", egress.count) } else { String::new() };
+        let host = if egress.host.is_empty() { "others" } else { &egress.host };
+        let request = [egress.method.as_deref(), Some(host), egress.path.as_deref()];
+        let request = request.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let style = if egress.decision == "allow" { DIM } else { BAD };
+        let word = if denied { "refused" } else { egress.decision.as_str() };
+        let secrets = if egress.secrets.is_empty() {
+            String::new()
+        } else {
+            format!("with {}", egress.secrets.join(", "))
+        };
+        let why = egress.reason.as_deref().unwrap_or(&secrets);
+        format!(
+            "  {style}network {}{style:#} {}{times}  {DIM}· {}{DIM:#}\n",
+            safe(word),
+            one_line(&request, 100),
+            one_line(why, 150)
         )
     }
 

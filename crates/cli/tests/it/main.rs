@@ -18,6 +18,7 @@ mod kill_team;
 mod manifest;
 mod mcp;
 mod moor;
+mod network;
 mod ordinary_user;
 mod terminal;
 mod wire;
