@@ -31,7 +31,7 @@ use crate::{Call, HarnessError, Live, Next, State, Status};
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many events are read at a time.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Starts a run and drives it to its end.
 ///
@@ -344,8 +344,8 @@ pub async fn fold(
     state.ok_or_else(|| HarnessError::Empty { run: run.clone() })
 }
 
-/// What listings show of a run.
-pub(crate) fn summary(state: &State) -> Value {
+/// What listings show of a run: [`mooring_journal::Append::summary`].
+pub fn summary(state: &State) -> Value {
     let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
         json!({
             "id": asked.approval_id,
@@ -396,7 +396,7 @@ fn changes_summary(event: &Event) -> bool {
     )
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Value {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Value {
     // Only maps with keys that are no strings cannot be written as JSON; there are none here.
     serde_json::to_value(value).unwrap_or_default()
 }

@@ -11,6 +11,7 @@ mod answer;
 mod budget;
 mod driver;
 mod error;
+mod fork;
 mod machine;
 mod observer;
 mod policy;
@@ -19,8 +20,9 @@ mod team;
 
 pub use answer::{Answer, Answered, answer};
 pub use budget::{Budget, Spent};
-pub use driver::{fold, resume, start};
+pub use driver::{fold, resume, start, summary};
 pub use error::HarnessError;
+pub use fork::{Fork, Forked, anew, fork};
 pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};

@@ -100,6 +100,8 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// The key that its intent was recorded with: the same however often, and wherever, it is tried again.
+    pub key: Option<String>,
 }
 
 impl Call {
@@ -118,8 +120,12 @@ pub struct SandboxState {
     pub running: bool,
     /// Whether its making has been recorded and not its outcome.
     pub requested: bool,
+    /// The session's id.
+    pub session_id: String,
     /// What finds the session again, once the workspace has been staged.
     pub session: Option<Value>,
+    /// A directory on the host that the workspace is kept in, where the user named one.
+    pub workspace: Option<String>,
     /// Why it could not be started.
     pub failure: Option<String>,
 }
@@ -211,6 +217,10 @@ pub struct State {
     /// How it ended, while it is over.
     pub finished: Option<RunFinished>,
     last_answer: Option<Answer>,
+    /// Whether the user has said something since.
+    asked_since: bool,
+    /// What the runtime says while calls are open: it joins the conversation after their outputs.
+    told: Vec<Item>,
     model_failure: Option<RunError>,
     /// The agent that goes on once the turn is over.
     handoff: Option<String>,
@@ -229,11 +239,16 @@ struct Answer {
 impl State {
     /// Folds a whole run. `Ok(None)` for a run without events: it was made and its driver died at once.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Option<Self>, FoldError> {
+        Self::replay(records.into_iter().map(|record| &record.event))
+    }
+
+    /// Folds the events of a whole run.
+    pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Option<Self>, FoldError> {
         let mut state: Option<Self> = None;
-        for record in records {
-            match (&mut state, &record.event) {
-                (None, Event::RunStarted(started)) => state = Some(Self::begin(started, record.seq)?),
-                (None, event) => return Err(misplaced(record.seq, event, "a run begins with run_started")),
+        for event in events {
+            match (&mut state, event) {
+                (None, Event::RunStarted(started)) => state = Some(Self::begin(started, 1)?),
+                (None, event) => return Err(misplaced(1, event, "a run begins with run_started")),
                 (Some(state), event) => state.apply(event)?,
             }
         }
@@ -266,6 +281,8 @@ impl State {
             items,
             sandbox: SandboxState {
                 needed: !started.sandbox.is_null(),
+                session_id: started.sandbox["session_id"].as_str().unwrap_or_default().to_owned(),
+                workspace: started.sandbox["workspace"].as_str().map(str::to_owned),
                 // A conversation that goes on works on in the workspace that it has.
                 session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
                 ..SandboxState::default()
@@ -288,6 +305,8 @@ impl State {
             last_seq: seq,
             finished: None,
             last_answer: None,
+            asked_since: false,
+            told: Vec::new(),
             model_failure: None,
             handoff: None,
         })
@@ -356,6 +375,7 @@ impl State {
                 };
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
+                call.key = Some(requested.key.clone()).filter(|key| !key.is_empty());
                 call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
                 self.spent.tool_calls += 1;
             }
@@ -414,6 +434,22 @@ impl State {
             Event::ApprovalAnswered(answer) => {
                 self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
             }
+            Event::RunImported(imported) => {
+                let told = parse_items(&imported.items)
+                    .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                self.sandbox.session_id.clone_from(&imported.session_id);
+                self.place(imported.session.clone());
+                self.tell(told);
+            }
+            Event::RunForked(forked) => {
+                let unreadable = |error| misplaced(seq, event, &format!("its items cannot be read: {error}"));
+                let told = parse_items(&forked.items).map_err(unreadable)?;
+                let input = parse_items(&forked.input).map_err(unreadable)?;
+                self.place(forked.session.clone());
+                self.disown();
+                self.asked_since |= !input.is_empty();
+                self.tell(told.into_iter().chain(input).collect());
+            }
             Event::CancelRequested(_) => self.cancelling = true,
             Event::RunFinished(finished) => {
                 self.status = match finished.status.as_str() {
@@ -452,6 +488,13 @@ impl State {
         self.calls.iter().filter(|call| !matches!(call.status, CallStatus::Done(_)))
     }
 
+    /// The id of the run that a call of the current turn starts, where this is the state of `run`.
+    pub(crate) fn child_id(&self, run: &RunId, call: &Call) -> RunId {
+        // Its place among the turn's calls: two calls may have one id.
+        let place = self.calls.iter().take_while(|other| *other != call).count();
+        RunId(format!("{run}-{}-{place}", self.turns))
+    }
+
     /// A new driver has nothing of what its predecessor had running.
     fn attach(&mut self) {
         self.sandbox.running = false;
@@ -468,6 +511,38 @@ impl State {
                 call.status = CallStatus::InDoubt { prepared: prepared.take() };
             }
         }
+    }
+
+    /// The run goes on elsewhere: in this session, or in one that is made anew.
+    fn place(&mut self, session: Option<Value>) {
+        self.sandbox.running = false;
+        self.sandbox.requested = false;
+        self.sandbox.session = session;
+        // A directory of the user's belongs to the machine and the run that it was named for.
+        self.sandbox.workspace = None;
+    }
+
+    /// What belongs to the run that this one is forked from stays with it: answers of people, runs of sub-agents, and
+    /// how it ended.
+    fn disown(&mut self) {
+        self.allowed.clear();
+        for call in &mut self.calls {
+            call.child = None;
+            if call.status == CallStatus::New && !matches!(call.approval, Approval::Denied(_)) {
+                call.approval = Approval::NotNeeded;
+            }
+        }
+        // A sub-agent's run that is over stays over: its caller takes what came of it.
+        if self.started.parent.as_ref().is_none_or(|parent| parent.call_id.is_none()) {
+            self.attach();
+        }
+    }
+
+    /// Joins the conversation, but not between calls and their outputs.
+    fn tell(&mut self, items: Vec<Item>) {
+        let open = self.open_calls().next().is_some();
+        let conversation = if open { &mut self.told } else { &mut self.items };
+        conversation.extend(items);
     }
 
     /// The agent that goes on once the turn is over.
@@ -546,6 +621,7 @@ impl State {
                 self.items.push(*output);
             }
         }
+        self.items.append(&mut self.told);
     }
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
@@ -559,6 +635,7 @@ impl State {
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
         let text = texts.collect::<Vec<_>>().join("\n\n");
+        self.asked_since = false;
         self.last_answer = Some(Answer { text, usage, stop_reason, called: !self.calls.is_empty() });
         self.items.extend(items);
     }
@@ -583,6 +660,7 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        key: None,
     })
 }
 

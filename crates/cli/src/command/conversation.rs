@@ -41,7 +41,7 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
             "the last run of the conversation '{name}' {word}. First go on with it: moor resume {run}"
         )));
     }
-    let session_id = state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+    let session_id = state.sandbox.session_id.clone();
     let items = state.items.len() as u64;
     Ok(Some(Before {
         history: History {

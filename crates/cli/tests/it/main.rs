@@ -14,4 +14,5 @@ mod mcp;
 mod moor;
 mod ordinary_user;
 mod terminal;
+mod transfer;
 mod wire;

@@ -47,13 +47,6 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The id of the run that a call starts.
-    pub(super) fn child_id(&self, call: &Call) -> RunId {
-        // Its place among the turn's calls: two calls may have one id.
-        let place = self.state.calls.iter().take_while(|other| *other != call).count();
-        RunId(format!("{}-{}-{place}", self.run, self.state.turns))
-    }
-
     /// What is set aside for each of so many runs that begin now.
     pub(super) fn share(&self, runs: u64) -> Budget {
         let reserved = self.state.open_calls().map(|call| &call.reserved);

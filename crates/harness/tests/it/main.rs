@@ -6,6 +6,7 @@ mod agents;
 mod approval;
 mod crash;
 mod driver;
+mod fork;
 mod machine;
 mod policy;
 mod world;

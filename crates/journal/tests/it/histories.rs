@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunForked,
+    RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested,
+    ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -48,6 +49,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-approvals.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
+            "v1-moved.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -294,6 +296,20 @@ fn every_event() -> Vec<Record> {
             items: Some(vec![json!({"type": "message"})]),
             filter: "folded".to_owned(),
         })),
+        Event::RunImported(RunImported {
+            runtime: "runtime".to_owned(),
+            exported_ms: 1000,
+            session_id: "session".to_owned(),
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+        }),
+        Event::RunForked(RunForked {
+            from: RunId("other".to_owned()),
+            at: 1,
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+            input: vec![json!({"type": "message"})],
+        }),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
         Event::RunFinished(RunFinished {
             status: "failed".to_owned(),
