@@ -72,6 +72,7 @@ impl From<HarnessError> for CommandError {
             | HarnessError::NoApproval { .. }
             | HarnessError::NoEvent { .. }
             | HarnessError::Part { .. }
+            | HarnessError::SameName { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),
             _ => Self::failed(error.to_string()),
         }

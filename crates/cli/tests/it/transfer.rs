@@ -126,12 +126,7 @@ fn sub_agents_that_wait_move_with_their_caller() {
     );
     moor.write(
         "worker.jsonl",
-        &[
-            exec(0, &["echo zero > log"]),
-            exec(1, &["echo one >> log"]),
-            say("worked"),
-        ]
-        .concat(),
+        &[exec(0, &["echo zero > log"]), exec(1, &["echo one >> log"]), say("worked")].concat(),
     );
     moor.write(
         "boss.toml",

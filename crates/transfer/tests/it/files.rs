@@ -27,7 +27,8 @@ async fn events(journal: &dyn Journal, run: &str) -> Vec<Record> {
 
 /// The same file with another content of one member, its header told of it where `honest`.
 fn with(file: &[u8], name: &str, change: impl Fn(&str) -> String) -> Vec<u8> {
-    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex =
+        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut members: Vec<(String, Vec<u8>)> = Vec::new();
     for entry in tar::Archive::new(file).entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -72,7 +73,10 @@ async fn a_run_is_the_same_where_it_is_brought() {
     for run in [RUN, "r-1-0"] {
         let (before, after) = (events(here.as_ref(), run).await, events(&there, run).await);
         let of = |record: &Record| (record.seq, record.at_ms, record.event.clone());
-        assert_eq!(before.iter().map(of).collect::<Vec<_>>(), after[..before.len()].iter().map(of).collect::<Vec<_>>());
+        assert_eq!(
+            before.iter().map(of).collect::<Vec<_>>(),
+            after[..before.len()].iter().map(of).collect::<Vec<_>>()
+        );
         assert_eq!(after.len(), before.len() + 1, "and that it was brought here");
         let row = there.runs(Some(&RunId(run.into()))).await.unwrap().remove(0);
         assert_eq!((row.created_ms, &row.summary["status"]), (before[0].at_ms, &"completed".into()));
@@ -121,7 +125,9 @@ async fn a_file_of_a_newer_version_says_so() {
     insta::assert_snapshot!(read(newer), @"the file was written by test, in a form that this version does not know (version 2 of the file). Use that version, or a newer one");
     let newer = with(&file, "run-0.jsonl", |text| text.replace("\"v\":1", "\"v\":2"));
     insta::assert_snapshot!(read(newer), @"the file was written by test, in a form that this version does not know (version 2 of events). Use that version, or a newer one");
-    let newer = with(&file, "run-1.jsonl", |text| text.replace("\"type\":\"model_requested\"", "\"type\":\"wished\""));
+    let newer = with(&file, "run-1.jsonl", |text| {
+        text.replace("\"type\":\"model_requested\"", "\"type\":\"wished\"")
+    });
     insta::assert_snapshot!(read(newer), @"the file was written by test, in a form that this version does not know (an event of the type 'wished'). Use that version, or a newer one");
 }
 
@@ -130,14 +136,17 @@ async fn events_that_do_not_fit_are_refused_though_the_digests_do() {
     let spool = tempfile::tempdir().unwrap();
     let (_, file) = bring_out(journal().await.as_ref(), RUN, spool.path()).await.unwrap();
     let read = |file: Vec<u8>| Bundle::read(file.as_slice(), spool.path()).unwrap_err().to_string();
-    let cut = |text: &str, from: usize| text.lines().skip(from).map(|line| format!("{line}\n")).collect::<String>();
+    let cut =
+        |text: &str, from: usize| text.lines().skip(from).map(|line| format!("{line}\n")).collect::<String>();
     let gap = with(&file, "run-1.jsonl", |text| cut(text, 1));
     assert!(read(gap).contains("event 1 of run r: it says that it is event 2"));
     let empty = with(&file, "run-0.jsonl", |_| String::new());
     assert!(read(empty).contains("run r-1-0 has no events"));
     let other = with(&file, "run-0.jsonl", |text| text.replace("\"run\":\"r-1-0\"", "\"run\":\"x\""));
     assert!(read(other).contains("of run x"));
-    let orphan = with(&file, "run-0.jsonl", |text| text.replace("\"parent\":{\"run\":\"r\"", "\"parent\":{\"run\":\"z\""));
+    let orphan = with(&file, "run-0.jsonl", |text| {
+        text.replace("\"parent\":{\"run\":\"r\"", "\"parent\":{\"run\":\"z\"")
+    });
     assert!(read(orphan).contains("run r-1-0 has no place in it"));
     let deep = with(&file, "run-0.jsonl", |text| text.replace("\"labels\"", "\"x\"") + &"[".repeat(100_000));
     assert!(read(deep).contains("event 6 of run r-1-0"));

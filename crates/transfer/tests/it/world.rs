@@ -5,7 +5,9 @@ use std::io::{Read as _, Seek as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Silent, SubAgent, SubSandbox, start};
+use mooring_harness::{
+    AgentHost, AgentSpec, Host, Limits, Member, NewRun, Silent, SubAgent, SubSandbox, start,
+};
 use mooring_journal::{Journal, MemoryJournal, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{Capture, Item, ModelClient, ModelResponse, ScriptModel, StopReason, Usage};
