@@ -299,7 +299,7 @@ impl<'h> Driver<'h> {
 }
 
 /// How a run stands, or ended.
-fn finished(run: &RunId, state: &State) -> Finished {
+pub fn finished(run: &RunId, state: &State) -> Finished {
     let end = state.finished.clone().unwrap_or_default();
     Finished {
         run: run.clone(),

@@ -20,7 +20,7 @@ mod team;
 
 pub use answer::{Answer, Answered, answer};
 pub use budget::{Budget, Spent};
-pub use driver::{fold, resume, start, summary};
+pub use driver::{finished, fold, resume, start, summary};
 pub use error::HarnessError;
 pub use fork::{Fork, Forked, anew, fork};
 pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};

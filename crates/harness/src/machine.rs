@@ -8,7 +8,9 @@ mod due;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
+use mooring_journal::event::{
+    ApprovalAnswered, ApprovalRequested, History, RunError, RunFinished, RunStarted,
+};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Item, StopReason, ToolSpec, Usage};
 use serde_json::Value;
@@ -473,6 +475,17 @@ impl State {
     /// How many answers the model of the agent at work has given in this conversation.
     pub fn ordinal(&self) -> u64 {
         self.answers.get(&self.agent.model).copied().unwrap_or(0)
+    }
+
+    /// What the next run of the conversation says of this one, whose items it begins with.
+    pub fn history(&self, run: &RunId) -> History {
+        History {
+            run: run.clone(),
+            items: self.items.len() as u64,
+            responses: self.answers.values().sum(),
+            answers: self.answers.clone(),
+            read: self.read.iter().cloned().collect(),
+        }
     }
 
     /// The questions that wait for a person.

@@ -42,15 +42,8 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
         )));
     }
     let session_id = state.sandbox.session_id.clone();
-    let items = state.items.len() as u64;
     Ok(Some(Before {
-        history: History {
-            run,
-            items,
-            responses: state.answers.values().sum(),
-            answers: state.answers,
-            read: state.read.iter().cloned().collect(),
-        },
+        history: state.history(&run),
         sandbox: state.sandbox.session.clone().map(|session| (session_id, session)),
         items: state.items,
         agent: state.agent.name,
