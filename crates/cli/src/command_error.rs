@@ -71,6 +71,7 @@ impl From<HarnessError> for CommandError {
             | HarnessError::Empty { .. }
             | HarnessError::NoApproval { .. }
             | HarnessError::NoEvent { .. }
+            | HarnessError::Input { .. }
             | HarnessError::Part { .. }
             | HarnessError::SameName { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),

@@ -3,12 +3,14 @@
 //! Everything that the library must not know is here and only here: environment variables, home directories, the
 //! clock, randomness, signals, standard output. Logic is not.
 
+mod agent_checks;
 mod agent_file;
 mod args;
 mod command;
 mod command_error;
 mod home;
 mod host;
+mod lock;
 mod team;
 mod view;
 
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::SignalKind;
 
-use crate::args::{Args, Command, ManifestCommand};
+use crate::args::{Args, Command};
 use crate::command_error::CommandError;
 
 fn main() -> ExitCode {
@@ -54,9 +56,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Fork(args) => command::fork::fork(args).await,
         Command::ExportState(args) => command::transfer::export(&args).await,
         Command::ImportState(args) => command::transfer::import(&args).await,
-        Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
-        Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args).await,
-        Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),
+        Command::Manifest(command) => command::manifest::manifest(command).await,
         Command::Doctor => command::doctor::doctor().await,
     }
 }

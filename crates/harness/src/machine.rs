@@ -4,6 +4,7 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
+mod checks;
 mod due;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +14,13 @@ use mooring_journal::event::{
 };
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Item, StopReason, ToolSpec, Usage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::budget::{Budget, Spent};
 use crate::run::{AgentSpec, Limits};
+
+pub use checks::Check;
+use checks::Checks;
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +70,14 @@ pub enum CallStatus {
         /// What the tool had found out beforehand.
         prepared: Value,
     },
+    /// Its tool gave this, which guardrails have yet to look at.
+    Unchecked(Box<Item>),
     /// It is over; this is the item that the model gets.
     Done(Box<Item>),
 }
 
 /// Whether a person must approve a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Approval {
     /// The policy has not been asked, or allows it.
     NotNeeded,
@@ -104,12 +110,17 @@ pub struct Call {
     pub reserved: Budget,
     /// The key that its intent was recorded with: the same however often, and wherever, it is tried again.
     pub key: Option<String>,
+    /// The guardrails that have looked at it.
+    pub passed: BTreeSet<String>,
+    /// A person's answer to what the call asked for: `action` and `content`.
+    pub answer: Option<Value>,
 }
 
 impl Call {
     /// Whether it can go on only after a person's answer.
     pub fn waits(&self) -> bool {
-        matches!(self.approval, Approval::Asked(_)) || matches!(self.status, CallStatus::Suspended { .. })
+        let suspended = matches!(self.status, CallStatus::Suspended { .. }) && self.answer.is_none();
+        suspended || matches!(self.approval, Approval::Asked(_))
     }
 }
 
@@ -141,6 +152,10 @@ pub enum Next {
     Context,
     /// Ask the model.
     Model,
+    /// Make the checks of [`State::checks_due`].
+    Guard,
+    /// Hold the last answer against its schema.
+    CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
     /// Let another agent go on.
@@ -221,9 +236,12 @@ pub struct State {
     last_answer: Option<Answer>,
     /// Whether the user has said something since.
     asked_since: bool,
+    /// What the user said where the run was forked.
+    fork_input: Vec<Item>,
     /// What the runtime says while calls are open: it joins the conversation after their outputs.
     told: Vec<Item>,
     model_failure: Option<RunError>,
+    checks: Checks,
     /// The agent that goes on once the turn is over.
     handoff: Option<String>,
 }
@@ -308,8 +326,10 @@ impl State {
             finished: None,
             last_answer: None,
             asked_since: false,
+            fork_input: Vec::new(),
             told: Vec::new(),
             model_failure: None,
+            checks: Checks::default(),
             handoff: None,
         })
     }
@@ -370,16 +390,29 @@ impl State {
                     message: failed.message.clone(),
                 });
             }
+            Event::GuardrailChecked(checked) => {
+                self.guardrail_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::OutputChecked(checked) => {
+                self.output_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
-                let Some(call) = self.call(&requested.call_id, |status| *status == CallStatus::New) else {
+                let due = |call: &&mut Call| {
+                    call.call_id == requested.call_id
+                        && (call.status == CallStatus::New || call.answer.is_some())
+                };
+                let Some(call) = self.calls.iter_mut().find(due) else {
                     return Err(misplaced(seq, event, "no new call of that id"));
                 };
+                let again = call.answer.take().is_some();
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
                 call.key = Some(requested.key.clone()).filter(|key| !key.is_empty());
                 call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
-                self.spent.tool_calls += 1;
+                if !again {
+                    self.spent.tool_calls += 1;
+                }
             }
             Event::ToolSuspended(suspended) => {
                 let begun = |status: &CallStatus| {
@@ -391,7 +424,9 @@ impl State {
                 if let CallStatus::Requested { prepared } | CallStatus::InDoubt { prepared } =
                     &mut call.status
                 {
-                    call.status = CallStatus::Suspended { prepared: prepared.take() };
+                    let prepared =
+                        if suspended.child.is_some() { prepared.take() } else { suspended.state.clone() };
+                    call.status = CallStatus::Suspended { prepared };
                 }
             }
             Event::HandedOff(handed) => {
@@ -399,6 +434,7 @@ impl State {
                     return Err(misplaced(seq, event, "no handoff to that agent is due"));
                 }
                 self.agent = self.mate(&handed.to).map_err(|reason| misplaced(seq, event, &reason))?;
+                self.checks.handed_off();
                 if let Some(items) = &handed.items {
                     self.items = parse_items(items).map_err(|error| {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
@@ -406,15 +442,13 @@ impl State {
                 }
             }
             Event::ToolCompleted(completed) => {
-                let output: Item = serde_json::from_value(completed.output.clone())
-                    .map_err(|error| misplaced(seq, event, &format!("its output cannot be read: {error}")))?;
-                let Some(call) =
-                    self.call(&completed.call_id, |status| !matches!(status, CallStatus::Done(_)))
-                else {
+                let output =
+                    parse_item(&completed.output).map_err(|reason| misplaced(seq, event, &reason))?;
+                let Some(place) = self.place(&completed.call_id) else {
                     return Err(misplaced(seq, event, "no open call of that id"));
                 };
-                call.status = CallStatus::Done(Box::new(output));
-                call.reserved = Budget::default();
+                self.calls[place].status = self.given(&self.calls[place], output, &completed.provenance);
+                self.calls[place].reserved = Budget::default();
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -426,10 +460,17 @@ impl State {
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {
-                let new = |status: &CallStatus| *status == CallStatus::New;
-                let call = self.calls.iter_mut().find(|call| {
-                    call.call_id == asked.call_id && new(&call.status) && call.approval == Approval::NotNeeded
-                });
+                let asks = |call: &&mut Call| {
+                    call.call_id == asked.call_id
+                        && match (&call.status, &call.approval) {
+                            (CallStatus::New, Approval::NotNeeded) => !asked.input,
+                            (CallStatus::Suspended { .. }, Approval::NotNeeded | Approval::Allowed) => {
+                                asked.input
+                            }
+                            _ => false,
+                        }
+                };
+                let call = self.calls.iter_mut().find(asks);
                 let Some(call) = call else { return Err(misplaced(seq, event, "no new call of that id")) };
                 call.approval = Approval::Asked(asked.clone());
             }
@@ -440,16 +481,20 @@ impl State {
                 let told = parse_items(&imported.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
                 self.sandbox.session_id.clone_from(&imported.session_id);
-                self.place(imported.session.clone());
+                self.relocate(imported.session.clone());
                 self.tell(told);
             }
             Event::RunForked(forked) => {
                 let unreadable = |error| misplaced(seq, event, &format!("its items cannot be read: {error}"));
                 let told = parse_items(&forked.items).map_err(unreadable)?;
                 let input = parse_items(&forked.input).map_err(unreadable)?;
-                self.place(forked.session.clone());
+                self.relocate(forked.session.clone());
                 self.disown();
-                self.asked_since |= !input.is_empty();
+                if !input.is_empty() {
+                    self.asked_since = true;
+                    self.checks.asked_again();
+                    self.fork_input.clone_from(&input);
+                }
                 self.tell(told.into_iter().chain(input).collect());
             }
             Event::CancelRequested(_) => self.cancelling = true,
@@ -475,6 +520,16 @@ impl State {
     /// How many answers the model of the agent at work has given in this conversation.
     pub fn ordinal(&self) -> u64 {
         self.answers.get(&self.agent.model).copied().unwrap_or(0)
+    }
+
+    /// What the user asks now: without the conversation before it.
+    pub fn asked(&self) -> Vec<Item> {
+        if !self.fork_input.is_empty() {
+            return self.fork_input.clone();
+        }
+        let before = self.started.history.as_ref().map_or(0, |history| history.items as usize);
+        let asked = self.started.input.iter().skip(before);
+        asked.filter_map(|item| serde_json::from_value(item.clone()).ok()).collect()
     }
 
     /// What the next run of the conversation says of this one, whose items it begins with.
@@ -513,21 +568,27 @@ impl State {
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
+        self.checks.attach();
         self.cancelling = false;
         // Failed and cancelled runs may be taken up again; the harness refuses completed ones before this.
         self.status = Status::Running;
         self.finished = None;
         for call in &mut self.calls {
-            // What was suspended is looked at again: the answer may be there.
-            if let CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } = &mut call.status
-            {
-                call.status = CallStatus::InDoubt { prepared: prepared.take() };
+            match &mut call.status {
+                CallStatus::Requested { prepared } => {
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                // The run below is looked at again: it may have its answer.
+                CallStatus::Suspended { prepared } if call.child.is_some() => {
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                _ => {}
             }
         }
     }
 
     /// The run goes on elsewhere: in this session, or in one that is made anew.
-    fn place(&mut self, session: Option<Value>) {
+    fn relocate(&mut self, session: Option<Value>) {
         self.sandbox.running = false;
         self.sandbox.requested = false;
         self.sandbox.session = session;
@@ -541,8 +602,17 @@ impl State {
         self.allowed.clear();
         for call in &mut self.calls {
             call.child = None;
-            if call.status == CallStatus::New && !matches!(call.approval, Approval::Denied(_)) {
-                call.approval = Approval::NotNeeded;
+            call.answer = None;
+            match &mut call.status {
+                // A question is asked again, in this run's name.
+                CallStatus::New if !matches!(call.approval, Approval::Denied(_)) => {
+                    call.approval = Approval::NotNeeded;
+                }
+                CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } => {
+                    call.approval = Approval::NotNeeded;
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                _ => {}
             }
         }
         // A sub-agent's run that is over stays over: its caller takes what came of it.
@@ -596,6 +666,16 @@ impl State {
         );
         let Some(call) = call else { return Err("no such question is open") };
         let Approval::Asked(asked) = &call.approval else { return Err("no such question is open") };
+        if asked.input {
+            let action = match answer.decision.as_str() {
+                "allow" => "accept",
+                "expired" => "cancel",
+                _ => "decline",
+            };
+            call.answer = Some(json!({"action": action, "content": answer.input}));
+            call.approval = Approval::Allowed;
+            return Ok(());
+        }
         let reason = answer.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         // Whatever is not plainly an approval is none.
         match answer.decision.as_str() {
@@ -623,6 +703,15 @@ impl State {
         self.calls.iter_mut().find(|call| call.call_id == call_id && status(&call.status))
     }
 
+    /// The open call of an id: one whose output is not there, or else one whose output guardrails have yet to look at.
+    fn place(&self, call_id: &str) -> Option<usize> {
+        let find = |wanted: fn(&CallStatus) -> bool| {
+            self.calls.iter().position(|call| call.call_id == call_id && wanted(&call.status))
+        };
+        find(|status| !matches!(status, CallStatus::Unchecked(_) | CallStatus::Done(_)))
+            .or_else(|| find(|status| matches!(status, CallStatus::Unchecked(_))))
+    }
+
     /// Once every call is over, their outputs join the conversation in the order of the calls, whatever order they
     /// came in: a replay gives the same conversation.
     fn close_turn(&mut self) {
@@ -647,8 +736,14 @@ impl State {
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
-        let text = texts.collect::<Vec<_>>().join("\n\n");
         self.asked_since = false;
+        let mut texts = texts.collect::<Vec<_>>();
+        if self.agent.output.is_some() {
+            // What comes before is talk.
+            texts.drain(..texts.len().saturating_sub(1));
+        }
+        let text = texts.join("\n\n");
+        self.checks.answered();
         self.last_answer = Some(Answer { text, usage, stop_reason, called: !self.calls.is_empty() });
         self.items.extend(items);
     }
@@ -656,6 +751,10 @@ impl State {
 
 fn parse_items(values: &[Value]) -> Result<Vec<Item>, serde_json::Error> {
     values.iter().map(|value| serde_json::from_value(value.clone())).collect()
+}
+
+fn parse_item(value: &Value) -> Result<Item, String> {
+    serde_json::from_value(value.clone()).map_err(|error| format!("its item cannot be read: {error}"))
 }
 
 fn as_call(item: &Item) -> Option<Call> {
@@ -674,6 +773,8 @@ fn as_call(item: &Item) -> Option<Call> {
         child: None,
         reserved: Budget::default(),
         key: None,
+        passed: BTreeSet::new(),
+        answer: None,
     })
 }
 

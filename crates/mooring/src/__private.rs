@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 
-/// What a model gets to know of a tool with these arguments.
-pub fn spec<T: JsonSchema>(name: &str, description: &str) -> ToolSpec {
+/// The schema of a type, as models get it.
+pub fn schema<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.meta_schema = None;
         // Not every provider follows references.
@@ -20,11 +20,19 @@ pub fn spec<T: JsonSchema>(name: &str, description: &str) -> ToolSpec {
     });
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     if let Value::Object(fields) = &mut schema {
-        // The structure's name says nothing to a model.
+        // The type's name says nothing to a model.
         fields.remove("title");
+    }
+    schema
+}
+
+/// What a model gets to know of a tool with these arguments.
+pub fn spec<T: JsonSchema>(name: &str, description: &str) -> ToolSpec {
+    let mut parameters = schema::<T>();
+    if let Value::Object(fields) = &mut parameters {
         fields.entry("properties").or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
-    let kind = ToolKind::Function { parameters: schema, strict: false };
+    let kind = ToolKind::Function { parameters, strict: false };
     ToolSpec { name: name.to_owned(), description: description.to_owned(), kind }
 }
 

@@ -1,16 +1,19 @@
 //! Agents, and how one is put together.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mooring_capability::{Capability, Effect, Tool, capability, system_instructions};
 use mooring_harness::{
-    Action, AgentHost, AgentSpec, Handoff, HandoffFilter, Limits, Member, Policy, Rule, SubAgent, SubSandbox,
+    Action, AgentHost, AgentSpec, Guardrail, GuardrailSpec, Handoff, HandoffFilter, Limits, Member, Policy,
+    Rule, SubAgent, SubSandbox, TypedOutput,
 };
 use mooring_manifest::Manifest;
-use mooring_model::{ModelClient, Settings};
+use mooring_model::{ModelClient, OutputSchema, Settings};
 use mooring_sandbox::SandboxClient;
+use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::{Error, Model};
@@ -28,6 +31,7 @@ pub(crate) struct Parts {
     manifest_base: PathBuf,
     model: Arc<dyn ModelClient>,
     tools: Vec<Arc<dyn Tool>>,
+    guardrails: Vec<Arc<dyn Guardrail>>,
     sandbox: Option<Arc<dyn SandboxClient>>,
     mates: Vec<Agent>,
 }
@@ -43,6 +47,7 @@ pub struct AgentBuilder {
     manifest_base: PathBuf,
     model: Option<Model>,
     tools: Vec<Arc<dyn Tool>>,
+    guardrails: Vec<Arc<dyn Guardrail>>,
     sandbox: Option<Arc<dyn SandboxClient>>,
     mates: Vec<Agent>,
 }
@@ -59,6 +64,7 @@ impl Agent {
             manifest_base: PathBuf::from("/"),
             model: None,
             tools: Vec::new(),
+            guardrails: Vec::new(),
             sandbox: None,
             mates: Vec::new(),
         }
@@ -74,7 +80,8 @@ impl Agent {
         let mut all = BTreeMap::new();
         let mut due = vec![self];
         while let Some(agent) = due.pop() {
-            if all.insert(agent.name(), agent).is_none() {
+            if let Entry::Vacant(place) = all.entry(agent.name()) {
+                place.insert(agent);
                 due.extend(&agent.0.mates);
             }
         }
@@ -102,7 +109,12 @@ impl Agent {
             let parts = &agent.0;
             let own = capabilities(&parts.spec).into_iter().flat_map(|capability| capability.tools);
             let tools = own.chain(parts.tools.iter().cloned()).collect();
-            let host = AgentHost { model: Arc::clone(&parts.model), tools, sandbox: parts.sandbox.clone() };
+            let host = AgentHost {
+                model: Arc::clone(&parts.model),
+                tools,
+                guardrails: parts.guardrails.clone(),
+                sandbox: parts.sandbox.clone(),
+            };
             (name.to_owned(), host)
         };
         self.all().into_iter().map(host).collect()
@@ -262,6 +274,26 @@ impl AgentBuilder {
         self
     }
 
+    /// A guardrail in code. Whoever resumes a run needs it too.
+    pub fn guardrail(mut self, guardrail: impl Guardrail + 'static) -> Self {
+        self.guardrails.push(Arc::new(guardrail));
+        self
+    }
+
+    /// A guardrail that is a pattern.
+    pub fn guard(mut self, guardrail: GuardrailSpec) -> Self {
+        self.spec.guardrails.push(guardrail);
+        self
+    }
+
+    /// What its last answer must look like: JSON that this type reads, after its schema. An answer that is not goes
+    /// back to the model; [`crate::Run::output_as`] gives the value.
+    pub fn output<T: JsonSchema>(mut self) -> Self {
+        let form = OutputSchema { schema: crate::__private::schema::<T>(), strict: true };
+        self.spec.output = Some(TypedOutput::new(form));
+        self
+    }
+
     /// Bounds of a run that it begins.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -280,8 +312,18 @@ impl AgentBuilder {
     /// [`Error::Agent`] where parts are missing or do not fit, [`Error::Model`] where the model cannot be reached in
     /// this way.
     pub fn build(self) -> Result<Agent, Error> {
-        let Self { mut spec, description, limits, manifest, manifest_base, model, tools, sandbox, mates } =
-            self;
+        let Self {
+            mut spec,
+            description,
+            limits,
+            manifest,
+            manifest_base,
+            model,
+            tools,
+            guardrails,
+            sandbox,
+            mates,
+        } = self;
         let name = spec.name.clone();
         let refuse = |reason: String| Err(Error::Agent { agent: name.clone(), reason });
         if name.is_empty() {
@@ -295,6 +337,12 @@ impl AgentBuilder {
         }
         if !spec.capabilities.is_empty() && sandbox.is_none() {
             return refuse("its capabilities need a sandbox: `.sandbox(…)`".into());
+        }
+        if let Some(problem) = spec.guardrails.iter().find_map(GuardrailSpec::problem) {
+            return refuse(problem);
+        }
+        if let Some(error) = spec.output.as_ref().and_then(|output| output.usable().err()) {
+            return refuse(format!("its output: {error}"));
         }
         (spec.model, spec.base_url) = (model, base_url);
         for tool in &tools {
@@ -311,6 +359,7 @@ impl AgentBuilder {
             manifest_base,
             model: client,
             tools,
+            guardrails,
             sandbox,
             mates,
         }));

@@ -38,6 +38,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The agent's answer is not of the type that was asked for.
+    #[error("the answer of run {run} is not what was asked for: {source}")]
+    Output {
+        /// The run.
+        run: mooring_journal::RunId,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// The run's driver was asked to cancel it and has not ended it yet; the request stays with it.
     #[error("the driver of run {run} did not end it within {seconds} s")]
     StillDriven {

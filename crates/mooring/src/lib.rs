@@ -56,7 +56,8 @@ pub use mooring_capability::{
     ALL_CAPABILITIES, CAPABILITIES, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus,
 };
 pub use mooring_harness::{
-    Action, Answer, Answered, HandoffFilter, Limits, Live, Policy, Rule, Spent, Status, SubSandbox,
+    Action, Answer, Answered, Guardrail, GuardrailAction, GuardrailSpec, HandoffFilter, Hooks, Limits, Live,
+    Policy, Rule, Spent, Stage, Status, SubSandbox, Subject, Verdict,
 };
 pub use mooring_journal::event::RunError;
 pub use mooring_journal::{Event, Record, RunId};

@@ -11,6 +11,7 @@ use mooring_harness::{
 use mooring_journal::event::RunError;
 use mooring_journal::{Event, Journal, JournalError, Record, RunId};
 use mooring_model::{Cost, Item, Usage};
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Agent, Error, RunStream, Runtime};
@@ -108,6 +109,16 @@ impl Run {
     /// The agent's last words.
     pub fn output(&self) -> Option<&str> {
         self.finished.output.as_deref()
+    }
+
+    /// The agent's last words as the type that [`crate::AgentBuilder::output`] asked for.
+    ///
+    /// # Errors
+    /// [`Error::Output`] where there are none, or they are something else.
+    pub fn output_as<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let run = self.id().clone();
+        serde_json::from_str(self.output().unwrap_or_default())
+            .map_err(|source| Error::Output { run, source })
     }
 
     /// Why it failed.
@@ -277,6 +288,7 @@ fn host(runtime: &Runtime, agent: &Agent, observer: Arc<dyn Observer>, cancel: C
         journal: Arc::clone(&runtime.journal),
         agents: Arc::new(agent.hosts()),
         observer,
+        hooks: runtime.hooks.clone(),
         now_ms: Arc::clone(&runtime.now_ms),
         cancel,
         pid: std::process::id(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mooring_harness::Hooks;
 use mooring_journal::{Journal, MemoryJournal};
 use mooring_model::Prices;
 
@@ -12,6 +13,7 @@ pub struct Runtime {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
     pub(crate) prices: Arc<Prices>,
+    pub(crate) hooks: Hooks,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -44,7 +46,12 @@ impl Runtime {
 
     /// Runs are kept by a journal of the program's own.
     pub fn with_journal(journal: Arc<dyn Journal>) -> Self {
-        Self { journal, now_ms: Arc::new(system_clock), prices: Arc::new(Prices::default()) }
+        Self {
+            journal,
+            now_ms: Arc::new(system_clock),
+            prices: Arc::new(Prices::default()),
+            hooks: Hooks::default(),
+        }
     }
 
     /// The same with another clock, in milliseconds since the Unix epoch.
@@ -56,6 +63,12 @@ impl Runtime {
     /// The same with what models cost: [`crate::Run::cost`] is counted with it.
     pub fn with_prices(mut self, prices: Prices) -> Self {
         self.prices = Arc::new(prices);
+        self
+    }
+
+    /// The same with code that is told of each step of every run that is driven with it.
+    pub fn with_hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
         self
     }
 

@@ -3,16 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
+use mooring_manifest::extension::{Cpu, Resources, Size};
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+    BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
+    SessionState, Support,
 };
-use mooring_supervisor::{Level, Limits, is_root, root_allowed};
+use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
+use mooring_supervisor_client::{SupervisedSession, ask, gone, translate};
 use serde::{Deserialize, Serialize};
 
-use crate::errors::{BACKEND, gone};
-use crate::session::LocalSession;
+use crate::launch::{LocalLaunch, start_supervisor};
 use crate::store;
+
+/// This backend's id.
+const BACKEND: &str = "local";
 
 /// How local sandboxes are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,12 +29,21 @@ pub struct LocalOptions {
     pub isolation: Level,
     /// Upper bounds for each sandbox.
     pub limits: Limits,
+    /// How long a sandbox lives on after its last client has gone, so that the next one, in whatever process, finds
+    /// its commands running. Clients are whoever can enter the session's directory: the same user. `None`: it ends
+    /// with the client that started it.
+    pub linger: Option<Duration>,
 }
 
 impl LocalOptions {
-    /// Fully isolated, without limits.
+    /// Fully isolated, without limits, ending with their client.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), isolation: Level::Namespaces, limits: Limits::default() }
+        Self {
+            state_dir: state_dir.into(),
+            isolation: Level::Namespaces,
+            limits: Limits::default(),
+            linger: None,
+        }
     }
 }
 
@@ -36,7 +51,7 @@ impl LocalOptions {
 #[derive(Debug)]
 pub struct LocalSandboxClient {
     options: LocalOptions,
-    sessions: Mutex<HashMap<String, Weak<LocalSession>>>,
+    sessions: Mutex<HashMap<String, Weak<SupervisedSession>>>,
 }
 
 /// What a session's state holds beside its id.
@@ -51,6 +66,9 @@ pub(crate) struct Stored {
     pub(crate) users: Vec<String>,
     pub(crate) groups: Vec<(String, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What the manifest limits.
+    #[serde(default)]
+    pub(crate) resources: Resources,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -61,15 +79,41 @@ impl LocalSandboxClient {
         Self { options, sessions: Mutex::new(HashMap::new()) }
     }
 
-    fn open(&self, id: String, stored: Stored) -> Arc<dyn SandboxSession> {
+    fn open(&self, id: String, stored: Stored) -> Arc<SupervisedSession> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.strong_count() > 0);
         if let Some(session) = sessions.get(&id).and_then(Weak::upgrade) {
             return session;
         }
-        let session = Arc::new(LocalSession::new(id.clone(), stored, self.options.limits));
+        // Plain strings and maps: that always has a JSON form.
+        let data = serde_json::to_value(&stored).unwrap_or_default();
+        let state = SessionState { backend: BACKEND.into(), session_id: id.clone(), data };
+        let root = stored.root.clone();
+        let launch = LocalLaunch {
+            id: id.clone(),
+            folder: store::folder(&self.options.state_dir, &id),
+            limits: tighter(self.options.limits, &stored.resources),
+            stored,
+            linger: self.options.linger,
+        };
+        let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
         sessions.insert(id, Arc::downgrade(&session));
         session
+    }
+
+    /// Whether a sandbox can have users beside the default one; if not, why.
+    fn users(&self) -> Result<(), String> {
+        if self.options.isolation == Level::None {
+            return Err(
+                "without isolation commands run as the caller; leave users out of the manifest".into()
+            );
+        }
+        if is_root() {
+            return Ok(());
+        }
+        more_users().map_err(|why| {
+            format!("an ordinary user's sandbox has one user unless that user has a subordinate range: {why}")
+        })
     }
 
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
@@ -78,17 +122,21 @@ impl LocalSandboxClient {
         let isolation = self.options.isolation;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
         let with_users = !manifest.users.is_empty() || !manifest.groups.is_empty();
-        if with_users && !self.support().users {
+        if with_users && let Err(reason) = self.users() {
+            let (operation, backend) = ("users and groups".into(), BACKEND.into());
+            return Err(SandboxError::Unsupported { operation, backend, reason });
+        }
+        if with_users && !is_root() && request.workspace.is_some() {
             return Err(SandboxError::Unsupported {
                 operation: "users and groups".into(),
                 backend: BACKEND.into(),
-                reason: "an ordinary user can give a sandbox one user only; run as root, or leave them out of the \
-                         manifest"
+                reason: "what they make in a directory of yours would belong to others, and you could not remove it; \
+                         leave out the workspace, so that it is a private one"
                     .into(),
             });
         }
         let workspace = match &request.workspace {
-            Some(path) => store::make_named(path)?,
+            Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
         };
         let stored = Stored {
@@ -99,6 +147,7 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
+            resources: manifest.extension.resources,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
             groups: manifest
@@ -131,14 +180,21 @@ impl LocalSandboxClient {
     async fn delete_now(&self, state: &SessionState) -> Result<(), SandboxError> {
         let stored = read_state(state)?;
         let id = &state.session_id;
-        let running = {
-            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.remove(id).and_then(|session| session.upgrade())
-        };
-        if let Some(session) = running {
-            session.stop().await?;
+        // Whoever runs it: one that lives on between clients is ended, too.
+        self.open(id.clone(), stored.clone()).stop().await?;
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        // A named workspace lies elsewhere, and stays.
+        let folder = store::folder(&self.options.state_dir, id);
+        let has_users = !stored.users.is_empty() || !stored.groups.is_empty();
+        if has_users && stored.private && !is_root() && folder.exists() {
+            let task = Task::Discard { folder: folder.clone() };
+            return match ask(id, start_supervisor(id)?, task).await? {
+                Hello::Done => Ok(()),
+                Hello::Failed(failure) => Err(translate("remove", failure)),
+                other => Err(gone(id, format!("the supervisor said {other:?}"))),
+            };
         }
-        if stored.private { store::remove(&self.options.state_dir, id) } else { Ok(()) }
+        store::remove(&folder)
     }
 }
 
@@ -148,9 +204,16 @@ impl SandboxClient for LocalSandboxClient {
     }
 
     fn support(&self) -> Support {
-        let root = is_root();
         let isolated = self.options.isolation == Level::Namespaces;
-        Support { mounts: false, users: root && isolated, path_grants: false, tty: true }
+        Support {
+            users: self.users().is_ok(),
+            tty: true,
+            network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
+            // Kept, or refused by name when the sandbox is started: not every host has the controllers.
+            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            setup: true,
+            ..Support::default()
+        }
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
@@ -163,6 +226,16 @@ impl SandboxClient for LocalSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
+    }
+}
+
+/// Of the operator's limit and the manifest's, the tighter.
+fn tighter(own: Limits, asked: &Resources) -> Limits {
+    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
+    Limits {
+        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
+        pids: least(own.pids, asked.pids),
+        cpus: own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min),
     }
 }
 

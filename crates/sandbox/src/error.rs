@@ -64,12 +64,28 @@ pub enum SandboxError {
         /// Why.
         reason: String,
     },
+    /// A port inside cannot be connected to, or listened at.
+    #[error("port {port} in the sandbox: {reason}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why, in the system's words.
+        reason: String,
+    },
     /// A source on the host, or a repository, could not be staged.
     #[error("cannot stage entry '{entry}': {reason}")]
     Stage {
         /// The manifest entry.
         entry: String,
         /// Why, and what to do.
+        reason: String,
+    },
+    /// A set-up command of the manifest failed. Later ones were not run.
+    #[error("setup command '{command}' failed: {reason}")]
+    Setup {
+        /// The command line.
+        command: String,
+        /// How it ended, and its last words.
         reason: String,
     },
     /// An archive was refused: it would write outside the workspace, or holds what a workspace may not.

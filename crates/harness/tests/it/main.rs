@@ -5,8 +5,13 @@
 mod agents;
 mod approval;
 mod crash;
+mod crash_checks;
 mod driver;
 mod fork;
+mod guardrail;
+mod hooks;
 mod machine;
+mod matrix;
 mod policy;
+mod typed;
 mod world;

@@ -18,6 +18,12 @@ async fn pay(cents: u64) -> String {
     format!("paid {cents}")
 }
 
+/// Answers at once.
+#[tool(name = "hang", effect = "pure")]
+async fn relent() -> String {
+    "here I am".into()
+}
+
 /// Never answers.
 #[tool(effect = "pure")]
 async fn hang() -> String {
@@ -34,7 +40,7 @@ fn paid(cents: u64) -> usize {
 }
 
 fn yes() -> Answer {
-    Answer { allow: true, always: false, by: "ann".into(), reason: None }
+    Answer { allow: true, always: false, by: "ann".into(), reason: None, input: None }
 }
 
 /// Each runtime stands for a process: nothing is shared but the directory.
@@ -85,18 +91,20 @@ async fn a_stream_gives_each_event_and_then_the_run() {
 #[tokio::test]
 async fn a_stream_that_is_dropped_leaves_a_run_that_can_be_gone_on_with() {
     let runtime = Runtime::in_memory();
-    let agent = Agent::builder("a").model(script(&[says("hello")])).build().unwrap();
+    let lines = [calls(&[("hang", json!({}))]), says("hello")];
+    let agent = Agent::builder("a").model(script(&lines)).tool(hang).build().unwrap();
     let mut stream = Run::stream(&runtime, &agent, "hi");
     let id = stream.id().clone();
     while let Some(event) = stream.next().await {
-        if matches!(event.unwrap(), RunEvent::Recorded(record) if matches!(record.event, Event::ModelRequested(_)))
+        if matches!(event.unwrap(), RunEvent::Recorded(record) if matches!(record.event, Event::ToolRequested(_)))
         {
             break;
         }
     }
     drop(stream);
     assert_eq!(Run::find(&runtime, &agent, &id).await.unwrap().status(), Status::Running);
-    assert_eq!(Run::resume(&runtime, &agent, &id).await.unwrap().output(), Some("hello"));
+    let again = Agent::builder("a").model(script(&lines)).tool(relent).build().unwrap();
+    assert_eq!(Run::resume(&runtime, &again, &id).await.unwrap().output(), Some("hello"));
 }
 
 #[tokio::test]

@@ -15,6 +15,11 @@ pub(crate) fn says(text: &str) -> Value {
 }
 
 pub(crate) fn script(lines: &[Value]) -> ScriptModel {
+    named("script", lines)
+}
+
+/// A script of its own name: each name counts its answers by itself.
+pub(crate) fn named(name: &str, lines: &[Value]) -> ScriptModel {
     let text: Vec<String> = lines.iter().map(Value::to_string).collect();
-    ScriptModel::parse("script", &text.join("\n")).unwrap()
+    ScriptModel::parse(name, &text.join("\n")).unwrap()
 }

@@ -5,15 +5,21 @@
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
 mod archives;
+mod escape;
 mod exec;
 mod files;
 mod hostile;
 mod inside;
 mod lifecycle;
 mod limits;
+mod lingering;
+mod manifest;
+mod nested;
+mod network;
 mod ordinary_user;
 mod output;
 mod setup;
 mod stopping;
 mod terminals;
 mod unisolated;
+mod users;
