@@ -39,7 +39,7 @@ pub use account::{amounts, budget_of, settle};
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many events are read at a time.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Starts a run and drives it to its end.
 ///
@@ -408,7 +408,7 @@ impl<'h> Driver<'h> {
 }
 
 /// How a run stands, or ended.
-fn finished(run: &RunId, state: &State) -> Finished {
+pub fn finished(run: &RunId, state: &State) -> Finished {
     let end = state.finished.clone().unwrap_or_default();
     Finished {
         run: run.clone(),
@@ -457,8 +457,8 @@ pub async fn fold(
     state.ok_or_else(|| HarnessError::Empty { run: run.clone() })
 }
 
-/// What listings show of a run.
-pub(crate) fn summary(state: &State) -> Value {
+/// What listings show of a run: [`mooring_journal::Append::summary`].
+pub fn summary(state: &State) -> Value {
     let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
         json!({
             "id": asked.approval_id,
@@ -511,7 +511,7 @@ fn changes_summary(event: &Event) -> bool {
     )
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Value {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Value {
     // Only maps with keys that are no strings cannot be written as JSON; there are none here.
     serde_json::to_value(value).unwrap_or_default()
 }

@@ -86,6 +86,10 @@ pub enum Event {
     HandedOff(Box<HandedOff>),
     /// The sandbox sent something out, or was refused it.
     Egress(Box<Egress>),
+    /// The run was brought here from another journal, where all events before this one were written.
+    RunImported(RunImported),
+    /// The run is a fork: all events before this one but the first are those of another run.
+    RunForked(RunForked),
     /// A guardrail looked at the run's input, its output, or a tool call.
     GuardrailChecked(Box<GuardrailChecked>),
     /// The agent's answer was held against the schema that it must have.
@@ -566,6 +570,52 @@ pub struct HandedOff {
     pub items: Option<Vec<Value>>,
     /// The filter's name.
     pub filter: String,
+}
+
+/// The run was brought here from another journal. What it had running there is gone; what it had asked stays asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunImported {
+    /// The version of the program that brought it out.
+    pub runtime: String,
+    /// When that was, in milliseconds since the Unix epoch.
+    pub exported_ms: i64,
+    /// The id of the sandbox session that it works in from here on.
+    pub session_id: String,
+    /// What finds that session again, with the workspace that came along; absent where none came along, and the
+    /// workspace is made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
+    /// What the model is told of it: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+}
+
+/// The run is a fork. Its first event is the other run's with an id, a parent and a sandbox session of its own; those
+/// up to this one are the other's as they were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunForked {
+    /// The other run.
+    pub from: RunId,
+    /// Its last event that this one has too.
+    pub at: u64,
+    /// What finds the sandbox session of this run; absent where its workspace is made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
+    /// What the model is told of it: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+    /// What the user says at this point: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<Value>,
+}
+
+impl Default for RunForked {
+    fn default() -> Self {
+        let from = RunId(String::new());
+        Self { from, at: 0, session: None, items: Vec::new(), input: Vec::new() }
+    }
 }
 
 /// A tool gave its output.

@@ -147,6 +147,17 @@ impl Story {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
             }
             Event::Egress(egress) => self.egress(egress),
+            Event::RunForked(forked) => {
+                let said: Vec<String> = forked.input.iter().map(item_text).collect();
+                let said =
+                    if said.is_empty() { String::new() } else { indent(&said.join("\n"), "> ") + "\n" };
+                let place = place(forked.session.is_some(), !forked.items.is_empty());
+                format!("{DIM}forked from event {} of run {}{place}{DIM:#}\n{said}", forked.at, forked.from)
+            }
+            Event::RunImported(imported) => {
+                let place = place(imported.session.is_some(), !imported.items.is_empty());
+                format!("{DIM}brought in, as {} wrote it{place}{DIM:#}\n", safe(&imported.runtime))
+            }
             Event::GuardrailChecked(checked) => checks::guardrail(checked),
             Event::OutputChecked(checked) => checks::output(checked),
             Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
@@ -361,6 +372,20 @@ impl Story {
         kept.extend(lines[lines.len() - TAIL..].iter().map(cut));
         kept.join("\n")
     }
+}
+
+/// What became of the workspace where a run goes on elsewhere.
+fn place(restored: bool, anew: bool) -> &'static str {
+    match (restored, anew) {
+        (true, _) => " · workspace restored",
+        (false, true) => " · workspace made anew",
+        (false, false) => "",
+    }
+}
+
+/// The text of an item.
+fn item_text(item: &Value) -> String {
+    serde_json::from_value::<Item>(item.clone()).map(|item| tidy(&item.text())).unwrap_or_default()
 }
 
 /// What a call is asked to do, in a line.

@@ -21,4 +21,5 @@ mod moor;
 mod network;
 mod ordinary_user;
 mod terminal;
+mod transfer;
 mod wire;

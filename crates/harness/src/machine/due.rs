@@ -57,7 +57,7 @@ impl State {
             return Next::HandOff { to: to.clone() };
         }
         match &self.last_answer {
-            Some(answer) if !answer.called => match &answer.stop_reason {
+            Some(answer) if !answer.called && !self.asked_since => match &answer.stop_reason {
                 // The provider paused a long turn; it goes on when asked again.
                 StopReason::Other(word) if word == "pause_turn" => self.next_turn(),
                 StopReason::MaxOutputTokens => {
@@ -86,7 +86,7 @@ impl State {
                 StopReason::Other(word) => word != "pause_turn",
                 StopReason::MaxOutputTokens | StopReason::Refusal => false,
             };
-            ends && !answer.called
+            ends && !answer.called && !self.asked_since
         })
     }
 

@@ -9,8 +9,8 @@ use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
     CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff, History,
     Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
-    RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted,
-    ToolRequested, ToolSuspended,
+    RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant,
+    ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -54,6 +54,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-egress.jsonl",
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
+            "v1-moved.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -365,6 +366,20 @@ fn every_event() -> Vec<Record> {
             bytes_down: 4,
             duration_ms: 5,
         })),
+        Event::RunImported(RunImported {
+            runtime: "runtime".to_owned(),
+            exported_ms: 1000,
+            session_id: "session".to_owned(),
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+        }),
+        Event::RunForked(RunForked {
+            from: RunId("other".to_owned()),
+            at: 1,
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+            input: vec![json!({"type": "message"})],
+        }),
         Event::GuardrailChecked(Box::new(GuardrailChecked {
             turn: 1,
             stage: "tool_output".to_owned(),
