@@ -77,6 +77,14 @@ impl Accounts {
         named.or_else(|| self.user(Some(name)).map(|user| user.id))
     }
 
+    /// A user's and a group's names by their numbers; empty for the default user and for nobody that is known here.
+    pub(crate) fn names(&self, user: u32, group: u32) -> (&str, &str) {
+        let by_id = |id| self.users.iter().find(|user| user.id == id && id != AGENT_ID);
+        let group_name = self.groups.iter().find(|(_, id, _)| *id == group).map(|(name, ..)| name);
+        let own = by_id(group).map(|user| &user.name);
+        (by_id(user).map_or("", |user| &user.name), group_name.or(own).map_or("", String::as_str))
+    }
+
     /// Whether there is anyone but the default user.
     pub(crate) fn has_more(&self) -> bool {
         self.users.len() > 1 || !self.groups.is_empty()

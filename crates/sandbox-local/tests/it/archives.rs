@@ -60,7 +60,7 @@ async fn a_workspace_moves_to_another_session() {
     one.out(
         "mkdir -p a/b empty; echo x > a/b/f; chmod 751 a/b/f; ln -s /usr/bin/python3 a/python; ln a/b/f hard; \
          head -c 3000000 /dev/urandom > big; sha256sum big > sum; mkdir closed; echo y > closed/z; chmod 000 closed; \
-         mkdir cache; touch cache/c; touch -d @1000000000 hard; mkfifo fifo",
+         mkdir cache; touch cache/c; touch -d @1000000000.25 hard; mkfifo fifo; truncate -s 1M holes",
     )
     .await;
     let archive = persist(one.session.as_ref(), &["cache"]).await;
@@ -69,15 +69,16 @@ async fn a_workspace_moves_to_another_session() {
     two.session.restore(reader(archive.clone())).await.unwrap();
     assert_eq!(two.out("sha256sum -c sum").await, "big: OK\n");
     assert_eq!(
-        two.out("stat -c '%n %F %a %U %Y' hard a/b/f closed; readlink a/python; stat -c %h hard; ls -A").await,
-        "hard regular file 751 agent 1000000000\na/b/f regular file 751 agent 1000000000\nclosed directory 0 agent "
+        two.out("stat -c '%n %F %a %U %.2Y' hard a/b/f closed; stat -c '%F %b' holes; readlink a/python; stat -c %h hard; ls -A").await,
+        "hard regular file 751 agent 1000000000.25\na/b/f regular file 751 agent 1000000000.25\n\
+         closed directory 0 agent "
             .to_owned()
-            + one.out("stat -c %Y closed").await.as_str()
-            + "/usr/bin/python3\n2\na\nbig\nclosed\nempty\nhard\nsum\n"
+            + one.out("stat -c %.2Y closed").await.as_str()
+            + "regular file 0\n/usr/bin/python3\n2\na\nbig\nclosed\nempty\nfifo\nhard\nholes\nsum\n"
     );
     assert_eq!(two.out("chmod 700 closed; cat closed/z").await, "y\n");
     // The same workspace is the same archive, on whichever session.
-    one.out("rm -r cache fifo").await;
+    one.out("rm -r cache").await;
     two.out("chmod 000 closed").await;
     assert!(persist(two.session.as_ref(), &[]).await == archive);
 }

@@ -287,7 +287,9 @@ async fn a_busy_start_keeps_the_callers_terminal_signals_away() {
             let path = entry.unwrap().path();
             let command = std::fs::read(path.join("cmdline")).ok()?;
             // One that belongs to another test may be gone by now.
-            command.starts_with(b"moor-supervisor").then(|| std::fs::read_to_string(path.join("stat")).ok())?
+            command
+                .starts_with(b"moor-supervisor")
+                .then(|| std::fs::read_to_string(path.join("stat")).ok())?
         })
         .map(session)
         .collect();
