@@ -1,15 +1,16 @@
 //! A local session.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mooring_sandbox::{
-    ArchiveReader, ArchiveWriter, BoxFuture, CommandLine, ExecRequest, FileStat, Isolation, Process,
-    SandboxError, SandboxSession, SessionState, Stdin, WriteOptions,
+    ArchiveReader, ArchiveWriter, BoxFuture, CommandLine, ExecRequest, FileStat, HostWorkspace, Isolation,
+    Process, SandboxError, SandboxSession, SessionState, Stdin, WriteOptions,
 };
 use mooring_supervisor::wire::{Call, Input, Reply, Spawn};
-use mooring_supervisor::{Level, Limits, MAX_PAYLOAD, Setup};
+use mooring_supervisor::{Level, Limits, MAX_PAYLOAD, Setup, is_root, names_on_disk};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::Stored;
@@ -195,6 +196,17 @@ impl SandboxSession for LocalSession {
 
     fn isolation(&self) -> Option<Isolation> {
         self.isolation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        let stored = &self.stored;
+        let (users, groups) = if stored.isolation == Level::Namespaces && is_root() {
+            let metadata = std::fs::metadata(&stored.workspace).ok()?;
+            names_on_disk(&stored.users, &stored.groups, (metadata.uid(), metadata.gid()))
+        } else {
+            Default::default()
+        };
+        Some(HostWorkspace { layers: vec![stored.workspace.clone()], users, groups })
     }
 
     fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>> {

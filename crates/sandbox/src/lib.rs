@@ -30,7 +30,7 @@ pub use file::{FileKind, FileStat, WriteOptions};
 pub use materialise::{Materialised, apply_to_dir, materialise};
 pub use none::NoSandbox;
 pub use plan::Plan;
-pub use session::{Isolation, SandboxSession};
+pub use session::{HostWorkspace, Isolation, SandboxSession};
 
 /// A boxed future, for the object-safe traits.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::wire::Failure;
 
-pub use identity::is_root;
+pub use identity::{is_root, names_on_disk};
 pub use mounts::root_allowed;
 
 /// Hints that fit a primitive, for whoever sees the error.

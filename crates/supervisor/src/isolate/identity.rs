@@ -5,6 +5,7 @@
 //! range that nobody has, and the workspace is seen through an idmapped mount: on disk its files belong to the
 //! directory's owner, inside to user 1000.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -16,7 +17,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::refused;
-use crate::accounts::{AGENT_ID, FIRST_USER};
+use crate::accounts::{AGENT_ID, Accounts, FIRST_USER};
 use crate::sys;
 use crate::wire::Failure;
 
@@ -150,6 +151,24 @@ fn workspace_map(owner: u32) -> String {
         range(FIRST_USER, last);
     }
     map
+}
+
+/// Who owns the files of a workspace of `owner`, by their numbers on the disk: names of users and of groups. Whoever is
+/// missing is the default user.
+pub fn names_on_disk(
+    users: &[String],
+    groups: &[(String, Vec<String>)],
+    owner: (u32, u32),
+) -> (BTreeMap<u32, String>, BTreeMap<u32, String>) {
+    // A sandbox with other names than these does not start.
+    let Ok(accounts) = Accounts::new("/", "/bin/sh", users, groups) else { return Default::default() };
+    // As an idmapped mount shows them, and as they lie where there is none.
+    let both = |names: BTreeMap<u32, String>, owner: u32| {
+        let far = names.clone().into_iter().map(|(id, name)| (BASE + id, name));
+        names.into_iter().filter(|(id, _)| *id != owner).chain(far).collect()
+    };
+    let (users, groups) = accounts.by_number();
+    (both(users, owner.0), both(groups, owner.1))
 }
 
 /// Makes a private workspace the default user's on disk.
