@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::stream;
 use mooring_benches::{Error, machine};
 use mooring_capability::{BoxFuture, Effect, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentSpec, Host, Limits, NewRun, Observer, Status, start};
+use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer, Status, start};
 use mooring_journal::{Event, Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -28,9 +28,10 @@ pub(crate) async fn drive(
 ) -> Result<(), Error> {
     let host = Host {
         journal,
-        model,
-        sandbox: None,
-        tools: vec![Arc::new(Note { effect })],
+        agents: Arc::new(BTreeMap::from([(
+            "bench".into(),
+            AgentHost { model, tools: vec![Arc::new(Note { effect })], sandbox: None },
+        )])),
         observer: marks,
         now_ms: Arc::new(now_ms),
         cancel: CancellationToken::new(),
@@ -42,15 +43,20 @@ pub(crate) async fn drive(
         sandbox_state: None,
         session_id: format!("{id}-session"),
         id: RunId(id),
-        agent: AgentSpec { name: "bench".into(), model: "script:bench".into(), ..AgentSpec::default() },
-        limits: Limits { max_turns: 1_000_000, ..Limits::default() },
+        entry: Member {
+            agent: AgentSpec { name: "bench".into(), model: "script:bench".into(), ..AgentSpec::default() },
+            limits: Limits { max_turns: 1_000_000, ..Limits::default() },
+            instructions: "Be brief.".into(),
+            manifest: Manifest::default(),
+            manifest_base: "/".into(),
+            sandbox: Value::Null,
+        },
+        team: BTreeMap::new(),
         input: vec![Item::user("take notes")],
-        instructions: "Be brief.".into(),
-        manifest: Manifest::default(),
-        manifest_base: "/".into(),
+        read: Vec::new(),
         workspace: None,
-        sandbox: Value::Null,
         parent: None,
+        depth: 0,
         labels: BTreeMap::new(),
     };
     let finished = start(&host, new).await?;

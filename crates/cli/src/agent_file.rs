@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::{Limits, Policy};
-use mooring_journal::event::RunStarted;
+use mooring_harness::{Handoff, Limits, Policy, SubAgent};
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
@@ -34,6 +33,12 @@ pub(crate) struct AgentFile {
     /// MCP servers that the configuration file describes, by name.
     #[serde(default)]
     pub(crate) mcp: Vec<String>,
+    /// The agents that it may hand the conversation over to; `agent` is a file.
+    #[serde(default)]
+    pub(crate) handoffs: Vec<Handoff>,
+    /// The agents that it may give work to; `agent` is a file.
+    #[serde(default)]
+    pub(crate) agents: Vec<SubAgent>,
     /// Where it works.
     #[serde(default)]
     pub(crate) sandbox: SandboxTable,
@@ -120,6 +125,8 @@ impl Default for AgentFile {
             manifest: None,
             capabilities: default_capabilities(),
             mcp: Vec::new(),
+            handoffs: Vec::new(),
+            agents: Vec::new(),
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
             settings: Settings::default(),
@@ -148,27 +155,6 @@ impl AgentFile {
             }
         }
         Ok(agent)
-    }
-
-    /// The agent of a run that has been, for a run that goes on with its conversation.
-    pub(crate) fn again(started: &RunStarted, sandbox: SandboxTable) -> Result<Self, CommandError> {
-        let agent = crate::command::resume::agent(started)?;
-        let limits = serde_json::from_value(started.limits.clone())
-            .map_err(|error| CommandError::failed(format!("the run's limits cannot be read: {error}")))?;
-        Ok(Self {
-            name: agent.name,
-            model: Models(std::iter::once(agent.model).chain(agent.fallbacks).collect()),
-            base_url: agent.base_url,
-            instructions: agent.instructions,
-            manifest: None,
-            capabilities: agent.capabilities,
-            mcp: agent.mcp,
-            sandbox,
-            limits,
-            settings: agent.settings,
-            policy: agent.policy,
-            guidance: agent.guidance,
-        })
     }
 
     /// The manifest and the directory that its local sources are relative to.

@@ -69,6 +69,8 @@ impl From<HarnessError> for CommandError {
             HarnessError::Refused(_)
             | HarnessError::Empty { .. }
             | HarnessError::NoApproval { .. }
+            | HarnessError::Part { .. }
+            | HarnessError::SameName { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),
             _ => Self::failed(error.to_string()),
         }

@@ -1,14 +1,14 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mooring_capability::{Capability, Tool};
-use mooring_harness::{AgentSpec, Host, Observer};
+use mooring_capability::Capability;
+use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
 use mooring_journal::Journal;
 use mooring_mcp::McpServers;
-use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Secret};
+use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use tokio_util::sync::CancellationToken;
@@ -33,17 +33,13 @@ pub(crate) fn now_ms() -> i64 {
 /// What a driver in this process works with.
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
-    model: Arc<dyn ModelClient>,
-    sandbox: Option<Arc<dyn SandboxClient>>,
-    tools: Vec<Arc<dyn Tool>>,
+    agents: BTreeMap<String, AgentHost>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
-        model,
-        sandbox,
-        tools,
+        agents: Arc::new(agents),
         observer,
         now_ms: Arc::new(now_ms),
         cancel,
@@ -52,21 +48,73 @@ pub(crate) fn host(
     }
 }
 
-/// The client for an agent's model, and for those that stand in for it, with keys from the environment or the
-/// configuration file.
-pub(crate) fn model(agent: &AgentSpec, config: &Config) -> Result<Arc<dyn ModelClient>, CommandError> {
-    // Models of one provider share its limits.
-    let limiter = |(name, provider): (&String, &ProviderConfig)| {
-        Some((name.clone(), Arc::new(Limiter::new(provider.limits.clone()?))))
-    };
-    let limiters: BTreeMap<String, Arc<Limiter>> = config.providers.iter().filter_map(limiter).collect();
-    let first = one_model(&agent.model, agent.base_url.as_deref(), config, &limiters)?;
-    if agent.fallbacks.is_empty() {
-        return Ok(first);
+/// What the agents of a run share: providers' limits, MCP servers.
+pub(crate) struct Wiring<'a> {
+    home: &'a Home,
+    config: &'a Config,
+    /// Models of one provider share its limits.
+    limiters: BTreeMap<String, Arc<Limiter>>,
+    /// `None`: for a run that is only brought to its end, and asks no model and no server.
+    servers: Option<McpServers>,
+}
+
+impl<'a> Wiring<'a> {
+    /// With these MCP servers, connected.
+    pub(crate) async fn connect(
+        home: &'a Home,
+        config: &'a Config,
+        mcp: &BTreeSet<String>,
+    ) -> Result<Self, CommandError> {
+        Ok(Self { servers: Some(self::mcp(mcp, config).await?), ..Self::idle(home, config) })
     }
-    let others = agent.fallbacks.iter().map(|model| one_model(model, None, config, &limiters));
-    let chain = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Route::new(chain)?))
+
+    /// For a run that is only brought to its end.
+    pub(crate) fn idle(home: &'a Home, config: &'a Config) -> Self {
+        let limiter = |(name, provider): (&String, &ProviderConfig)| {
+            Some((name.clone(), Arc::new(Limiter::new(provider.limits.clone()?))))
+        };
+        Self { home, config, limiters: config.providers.iter().filter_map(limiter).collect(), servers: None }
+    }
+
+    /// What an agent works with. `origin` names it in an error about its model.
+    pub(crate) fn agent(
+        &self,
+        agent: &AgentSpec,
+        sandbox: Option<&SandboxTable>,
+        origin: &str,
+    ) -> Result<AgentHost, CommandError> {
+        let model = match self.servers {
+            Some(_) => self.model(agent).map_err(|error| error.at(origin))?,
+            None => Arc::new(ScriptModel::from_responses("none", Vec::new())),
+        };
+        let own = capabilities(&agent.capabilities)?.into_iter().flat_map(|capability| capability.tools);
+        let servers = self.servers.iter().flat_map(|servers| servers.tools(&agent.mcp));
+        Ok(AgentHost {
+            model,
+            tools: own.chain(servers).collect(),
+            sandbox: sandbox.map(|table| local_sandbox(self.home, table)).transpose()?,
+        })
+    }
+
+    /// The client for an agent's model, and for those that stand in for it, with keys from the environment or the
+    /// configuration file.
+    fn model(&self, agent: &AgentSpec) -> Result<Arc<dyn ModelClient>, CommandError> {
+        let (config, limiters) = (self.config, &self.limiters);
+        let first = one_model(&agent.model, agent.base_url.as_deref(), config, limiters)?;
+        if agent.fallbacks.is_empty() {
+            return Ok(first);
+        }
+        let others = agent.fallbacks.iter().map(|model| one_model(model, None, config, limiters));
+        let chain = std::iter::once(Ok(first)).chain(others).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(Route::new(chain)?))
+    }
+
+    /// Ends the MCP servers.
+    pub(crate) async fn close(self) {
+        if let Some(servers) = self.servers {
+            servers.close().await;
+        }
+    }
 }
 
 fn one_model(
@@ -109,7 +157,7 @@ fn one_model(
 
 /// The MCP servers that an agent names, connected. One that cannot be reached is told and left out: what the others
 /// offer is still of use.
-pub(crate) async fn mcp(names: &[String], config: &Config) -> Result<McpServers, CommandError> {
+async fn mcp(names: &BTreeSet<String>, config: &Config) -> Result<McpServers, CommandError> {
     let mut configs = BTreeMap::new();
     for name in names {
         let Some(server) = config.mcp.get(name) else {

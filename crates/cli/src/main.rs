@@ -9,6 +9,7 @@ mod command;
 mod command_error;
 mod home;
 mod host;
+mod team;
 mod view;
 
 use std::process::ExitCode;

@@ -6,24 +6,25 @@
 
 mod ask;
 mod call;
+mod child;
 mod stage;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{ApprovalRequested, CancelRequested, DriverAttached, RunStarted};
+use mooring_journal::event::{self, ApprovalRequested, CancelRequested, DriverAttached, RunStarted};
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
-use mooring_model::ToolSpec;
+use mooring_model::{ModelClient, ToolSpec};
 use mooring_sandbox::SandboxSession;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::run::{Finished, Host, NewRun};
+use crate::run::{AgentHost, AgentSpec, Finished, Host, Member, NewRun};
 use crate::{Call, HarnessError, Live, Next, State, Status};
 
 /// How often a driver looks whether another process left word.
@@ -38,16 +39,36 @@ const PAGE: usize = 4096;
 /// [`HarnessError::Refused`] before anything is recorded, where the manifest or the workspace cannot be staged on
 /// this sandbox; [`HarnessError::Journal`] where the run must stop because it cannot be recorded.
 pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
-    if let Some(client) = &host.sandbox {
-        let plan = stage::plan(client.as_ref(), &new.manifest, &new.manifest_base).await?;
+    refuse(host, &new).await?;
+    let claim = host.journal.create(&new.id, (host.now_ms)(), &owner(host)).await?;
+    begin(host, new, claim)?.drive().await
+}
+
+/// Refuses what can be known not to work before anything is recorded.
+async fn refuse(host: &Host, new: &NewRun) -> Result<(), HarnessError> {
+    let entry = &new.entry;
+    for member in std::iter::once(entry).chain(new.team.values()) {
+        tool_specs(&member.agent, seat(host, &new.id, &member.agent.name)?)?;
+    }
+    if let Some(client) = &seat(host, &new.id, &entry.agent.name)?.sandbox {
+        let plan = stage::plan(client.as_ref(), &entry.manifest, &entry.manifest_base).await?;
         if let Some(workspace) = &new.workspace {
             // A directory that the caller named is theirs: nothing in it is overwritten.
             plan.refuse_conflicts(workspace)?;
         }
     }
-    let owner = format!("process {}", host.pid);
-    let claim = host.journal.create(&new.id, (host.now_ms)(), &owner).await?;
-    begin(host, new, claim)?.drive().await
+    Ok(())
+}
+
+fn owner(host: &Host) -> String {
+    format!("process {}", host.pid)
+}
+
+/// What an agent of a run works with.
+fn seat<'h>(host: &'h Host, run: &RunId, agent: &str) -> Result<&'h AgentHost, HarnessError> {
+    host.agents
+        .get(agent)
+        .ok_or_else(|| HarnessError::Missing { run: run.clone(), what: format!("the agent '{agent}'") })
 }
 
 /// Takes up a run that its driver left, or that failed or was cancelled, and drives it to its end.
@@ -55,57 +76,77 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
 /// # Errors
 /// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
 pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
-    let owner = format!("process {}", host.pid);
-    let claim = host.journal.claim(run, &owner).await?;
+    let claim = host.journal.claim(run, &owner(host)).await?;
     let state = fold(host.journal.as_ref(), run, |_| {}).await?;
     if state.status == Status::Completed {
         return Err(HarnessError::Completed { run: run.clone() });
     }
+    if let Some(parent) = &state.started.parent
+        && parent.call_id.is_some()
+    {
+        return Err(HarnessError::Part { run: run.clone(), of: parent.run.clone() });
+    }
+    take_up(host, run, claim, state).await?.drive().await
+}
+
+/// The driver of a run that another driver left.
+async fn take_up<'h>(
+    host: &'h Host,
+    run: &RunId,
+    claim: Claim,
+    state: State,
+) -> Result<Driver<'h>, HarnessError> {
     // Words that were left for a driver that is gone are not meant for this one.
     host.journal.signals(run).await?;
-    // The tools are those that the run began with: a conversation must not change under the model.
-    let specs: Vec<ToolSpec> =
-        state.started.tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect();
-    let mut driver = Driver::new(host, run.clone(), claim, state, specs);
+    let mut driver = Driver::new(host, run.clone(), claim, state)?;
     driver.push(Event::DriverAttached(DriverAttached {
         pid: host.pid,
         runtime: host.runtime.clone(),
         resumed: true,
     }))?;
-    driver.drive().await
+    Ok(driver)
 }
 
 /// The driver of a new run, with the run's first events. It takes all of `new`, so that a manifest with its files is
 /// not held a second time for as long as the run goes.
 fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessError> {
-    let specs: Vec<ToolSpec> = host.tools.iter().map(|tool| tool.spec()).collect();
+    let Member { agent, limits, instructions, manifest, manifest_base, sandbox } = new.entry;
+    let entry = seat(host, &new.id, &agent.name)?;
+    let mut team = BTreeMap::new();
+    for (name, member) in new.team {
+        let tools = tool_specs(&member.agent, seat(host, &new.id, &name)?)?;
+        team.insert(name, record(&member, &tools));
+    }
     let started = RunStarted {
         runtime: host.runtime.clone(),
-        agent: json(&new.agent),
         input: new.input.iter().map(json).collect(),
         history: new.history,
-        manifest: new.manifest.to_value(),
-        manifest_digest: new.manifest.digest(),
-        manifest_base: Some(new.manifest_base.to_string_lossy().into_owned()),
-        sandbox: match &host.sandbox {
+        manifest: manifest.to_value(),
+        manifest_digest: manifest.digest(),
+        manifest_base: Some(manifest_base.to_string_lossy().into_owned()),
+        sandbox: match &entry.sandbox {
             None => Value::Null,
             Some(client) => json!({
                 "backend": client.backend_id(),
                 "session_id": new.session_id,
                 "workspace": new.workspace,
-                "options": new.sandbox,
+                "options": sandbox,
                 "state": new.sandbox_state,
             }),
         },
-        limits: json(&new.limits),
-        instructions: new.instructions,
-        tools: specs.iter().map(json).collect(),
+        limits: json(&limits),
+        instructions,
+        tools: tool_specs(&agent, entry)?.iter().map(json).collect(),
+        agent: json(&agent),
+        team,
+        read: new.read,
         parent: new.parent,
+        depth: new.depth,
         labels: new.labels,
     };
     let state =
         State::begin(&started, 1).map_err(|source| HarnessError::Fold { run: new.id.clone(), source })?;
-    let mut driver = Driver::new(host, new.id, claim, state, specs);
+    let mut driver = Driver::new(host, new.id, claim, state)?;
     driver.outbox.push(Stamped { at_ms: (host.now_ms)(), event: Event::RunStarted(Box::new(started)) });
     driver.push(Event::DriverAttached(DriverAttached {
         pid: host.pid,
@@ -115,28 +156,67 @@ fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessEr
     Ok(driver)
 }
 
+/// The tools on offer to an agent: its own, and those by which it asks for other agents.
+fn tool_specs(agent: &AgentSpec, seat: &AgentHost) -> Result<Vec<ToolSpec>, HarnessError> {
+    let own = seat.tools.iter().map(|tool| tool.spec());
+    let specs: Vec<ToolSpec> = own.chain(agent.team_tools()).collect();
+    let mut names = BTreeSet::new();
+    match specs.iter().find(|spec| !names.insert(spec.name.as_str())) {
+        None => Ok(specs),
+        Some(twice) => Err(HarnessError::SameName { agent: agent.name.clone(), tool: twice.name.clone() }),
+    }
+}
+
+/// A member as the journal has it.
+fn record(member: &Member, tools: &[ToolSpec]) -> event::Member {
+    event::Member {
+        agent: json(&member.agent),
+        instructions: member.instructions.clone(),
+        tools: tools.iter().map(json).collect(),
+        limits: json(&member.limits),
+        manifest: member.manifest.to_value(),
+        manifest_base: Some(member.manifest_base.to_string_lossy().into_owned()),
+        sandbox: member.sandbox.clone(),
+    }
+}
+
 /// One driver of one run.
 struct Driver<'h> {
     host: &'h Host,
     run: RunId,
     claim: Claim,
     state: State,
+    /// The model of the agent at work.
+    model: Arc<dyn ModelClient>,
+    /// The tools on offer to it, as the model gets them.
     specs: Vec<ToolSpec>,
-    /// The tools on offer, by name.
+    /// Those of them that are no agents, by name.
     tools: HashMap<String, Arc<dyn Tool>>,
     session: Option<Arc<dyn SandboxSession>>,
+    /// The session whose workspace this run's begins with.
+    fork_of: Option<Arc<dyn SandboxSession>>,
     /// Happened, folded, and not yet appended.
     outbox: Vec<Stamped>,
     cancel: CancellationToken,
 }
 
 impl<'h> Driver<'h> {
-    fn new(host: &'h Host, run: RunId, claim: Claim, state: State, specs: Vec<ToolSpec>) -> Self {
-        let cancel = host.cancel.child_token();
-        let offered = |name: &str| specs.iter().any(|spec| spec.name == name);
-        let named = host.tools.iter().map(|tool| (tool.spec().name, Arc::clone(tool)));
-        let tools = named.filter(|(name, _)| offered(name)).collect();
-        Self { host, run, claim, state, specs, tools, session: None, outbox: Vec::new(), cancel }
+    fn new(host: &'h Host, run: RunId, claim: Claim, state: State) -> Result<Self, HarnessError> {
+        let seat = seat(host, &run, &state.agent.name)?;
+        let specs = state.tools();
+        Ok(Self {
+            host,
+            run,
+            claim,
+            model: Arc::clone(&seat.model),
+            tools: by_name(seat, &specs),
+            specs,
+            state,
+            session: None,
+            fork_of: None,
+            outbox: Vec::new(),
+            cancel: host.cancel.child_token(),
+        })
     }
 
     async fn drive(&mut self) -> Result<Finished, HarnessError> {
@@ -163,25 +243,14 @@ impl<'h> Driver<'h> {
                 Next::Context => self.add_context().await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
+                Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(finished) => {
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
                 }
-                Next::Done => return Ok(self.finished()),
+                Next::Done => return Ok(finished(&self.run, &self.state)),
             }
-        }
-    }
-
-    fn finished(&self) -> Finished {
-        let end = self.state.finished.clone().unwrap_or_default();
-        Finished {
-            run: self.run.clone(),
-            status: self.state.status,
-            output: end.output,
-            error: end.error,
-            usage: self.state.usage,
-            turns: self.state.turns,
         }
     }
 
@@ -229,6 +298,27 @@ impl<'h> Driver<'h> {
     }
 }
 
+/// How a run stands, or ended.
+fn finished(run: &RunId, state: &State) -> Finished {
+    let end = state.finished.clone().unwrap_or_default();
+    Finished {
+        run: run.clone(),
+        status: state.status,
+        output: end.output,
+        error: end.error,
+        usage: state.spent.usage,
+        turns: state.turns,
+        spent: state.spent,
+    }
+}
+
+/// An agent's own tools that are on offer.
+fn by_name(seat: &AgentHost, specs: &[ToolSpec]) -> HashMap<String, Arc<dyn Tool>> {
+    let offered = |name: &str| specs.iter().any(|spec| spec.name == name);
+    let named = seat.tools.iter().map(|tool| (tool.spec().name, Arc::clone(tool)));
+    named.filter(|(name, _)| offered(name)).collect()
+}
+
 /// Folds a run from its journal, and shows each event on the way.
 ///
 /// # Errors
@@ -270,8 +360,9 @@ pub(crate) fn summary(state: &State) -> Value {
         "agent": state.agent.name,
         "model": state.agent.model,
         "turns": state.turns,
-        "usage": state.usage,
+        "usage": state.spent.usage,
         "input": state.headline,
+        "parent": state.started.parent.as_ref().map(|parent| &parent.run),
         "session": state.started.labels.get("session"),
         "approvals": state.approvals().map(waiting).collect::<Vec<_>>(),
     })
@@ -298,6 +389,7 @@ fn changes_summary(event: &Event) -> bool {
         Event::RunStarted(_)
             | Event::DriverAttached(_)
             | Event::ModelCompleted(_)
+            | Event::HandedOff(_)
             | Event::ApprovalRequested(_)
             | Event::ApprovalAnswered(_)
             | Event::RunFinished(_)

@@ -47,6 +47,25 @@ pub enum HarnessError {
         /// The approval.
         approval_id: String,
     },
+    /// The run is the work of a sub-agent: whoever called it goes on with it.
+    #[error("run {run} is part of run {of}, which goes on with it: use {of} instead")]
+    Part {
+        /// The run.
+        run: RunId,
+        /// The run that it belongs to.
+        of: RunId,
+    },
+    /// Two tools of an agent have one name: nobody could tell which one a call means.
+    #[error(
+        "agent '{agent}' has two tools named '{tool}'. Give one of them another name (`tool` of a handoff or a \
+         sub-agent)"
+    )]
+    SameName {
+        /// The agent.
+        agent: String,
+        /// The tools' name.
+        tool: String,
+    },
     /// The run needs something that this host does not offer.
     #[error("run {run} needs {what}, which was not given to its driver")]
     Missing {

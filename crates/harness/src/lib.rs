@@ -5,20 +5,24 @@
 //! journal before an effect starts, and its outcome is there before the next effect starts. After a crash the fold
 //! says exactly what is in doubt.
 //!
-//! This crate names no provider and no wire protocol: model, sandbox, tools, journal and clock come in as a [`Host`].
+//! This crate names no provider and no wire protocol: the journal, the clock, and each agent's model, sandbox and tools come in as a [`Host`].
 
 mod answer;
+mod budget;
 mod driver;
 mod error;
 mod machine;
 mod observer;
 mod policy;
 mod run;
+mod team;
 
 pub use answer::{Answer, Answered, answer};
+pub use budget::{Budget, Spent};
 pub use driver::{fold, resume, start};
 pub use error::HarnessError;
 pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
-pub use run::{AgentSpec, Finished, Host, Limits, NewRun};
+pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun};
+pub use team::{Handoff, HandoffFilter, SubAgent, SubSandbox};

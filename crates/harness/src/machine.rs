@@ -6,13 +6,14 @@
 
 mod due;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
-use mooring_journal::{Event, Record};
-use mooring_model::{Item, StopReason, Usage};
+use mooring_journal::{Event, Record, RunId};
+use mooring_model::{Item, StopReason, ToolSpec, Usage};
 use serde_json::Value;
 
+use crate::budget::{Budget, Spent};
 use crate::run::{AgentSpec, Limits};
 
 /// Where a run stands, for people and listings.
@@ -58,6 +59,11 @@ pub enum CallStatus {
         /// What the tool had found out beforehand.
         prepared: Value,
     },
+    /// It waits for a person's answer: to a question of its own, or in the run that it started.
+    Suspended {
+        /// What the tool had found out beforehand.
+        prepared: Value,
+    },
     /// It is over; this is the item that the model gets.
     Done(Box<Item>),
 }
@@ -90,6 +96,17 @@ pub struct Call {
     pub status: CallStatus,
     /// Whether a person must approve it.
     pub approval: Approval,
+    /// The run that it started, where its tool is an agent.
+    pub child: Option<RunId>,
+    /// What is set aside for that run.
+    pub reserved: Budget,
+}
+
+impl Call {
+    /// Whether it can go on only after a person's answer.
+    pub fn waits(&self) -> bool {
+        matches!(self.approval, Approval::Asked(_)) || matches!(self.status, CallStatus::Suspended { .. })
+    }
 }
 
 /// What is known of the run's sandbox.
@@ -118,6 +135,11 @@ pub enum Next {
     Model,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
+    /// Let another agent go on.
+    HandOff {
+        /// The agent's name.
+        to: String,
+    },
     /// Give up the calls that are not done: the run is being cancelled.
     Abandon,
     /// Record this and stop.
@@ -156,9 +178,9 @@ pub enum FoldError {
 pub struct State {
     /// How the run began.
     pub started: Box<RunStarted>,
-    /// The agent.
+    /// The agent at work.
     pub agent: AgentSpec,
-    /// Its bounds.
+    /// The bounds of the run.
     pub limits: Limits,
     /// The first line of what the user asks, cut to what a listing can show.
     pub headline: String,
@@ -168,10 +190,10 @@ pub struct State {
     pub calls: Vec<Call>,
     /// Turns taken: answers of the model.
     pub turns: u64,
-    /// Tokens used.
-    pub usage: Usage,
-    /// Tool calls made.
-    pub tool_calls: u64,
+    /// How many answers each model has given in this conversation.
+    pub answers: BTreeMap<String, u64>,
+    /// What the run has used, the runs of its sub-agents included.
+    pub spent: Spent,
     /// The sandbox.
     pub sandbox: SandboxState,
     /// Where the run stands.
@@ -190,6 +212,8 @@ pub struct State {
     pub finished: Option<RunFinished>,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
+    /// The agent that goes on once the turn is over.
+    handoff: Option<String>,
 }
 
 /// What the machine remembers of the model's last answer.
@@ -228,6 +252,13 @@ impl State {
         };
         let items =
             parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
+        let answers = match &started.history {
+            Some(history) if history.answers.is_empty() => {
+                BTreeMap::from([(agent.model.clone(), history.responses)])
+            }
+            Some(history) => history.answers.clone(),
+            None => BTreeMap::new(),
+        };
         // What is asked now comes last.
         let asked = items.last().map(Item::text).unwrap_or_default();
         Ok(Self {
@@ -245,16 +276,20 @@ impl State {
             limits,
             calls: Vec::new(),
             turns: 0,
-            usage: Usage::default(),
-            tool_calls: 0,
+            answers,
+            spent: Spent::default(),
             status: Status::Running,
             cancelling: false,
-            read: started.history.iter().flat_map(|history| history.read.iter().cloned()).collect(),
+            read: {
+                let history = started.history.iter().flat_map(|history| &history.read);
+                history.chain(&started.read).cloned().collect()
+            },
             allowed: BTreeSet::new(),
             last_seq: seq,
             finished: None,
             last_answer: None,
             model_failure: None,
+            handoff: None,
         })
     }
 
@@ -320,7 +355,33 @@ impl State {
                     return Err(misplaced(seq, event, "no new call of that id"));
                 };
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
-                self.tool_calls += 1;
+                call.child.clone_from(&requested.child);
+                call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
+                self.spent.tool_calls += 1;
+            }
+            Event::ToolSuspended(suspended) => {
+                let begun = |status: &CallStatus| {
+                    matches!(status, CallStatus::Requested { .. } | CallStatus::InDoubt { .. })
+                };
+                let Some(call) = self.call(&suspended.call_id, begun) else {
+                    return Err(misplaced(seq, event, "no call of that id has begun"));
+                };
+                if let CallStatus::Requested { prepared } | CallStatus::InDoubt { prepared } =
+                    &mut call.status
+                {
+                    call.status = CallStatus::Suspended { prepared: prepared.take() };
+                }
+            }
+            Event::HandedOff(handed) => {
+                if self.handoff.take().as_ref() != Some(&handed.to) || !self.calls.is_empty() {
+                    return Err(misplaced(seq, event, "no handoff to that agent is due"));
+                }
+                self.agent = self.mate(&handed.to).map_err(|reason| misplaced(seq, event, &reason))?;
+                if let Some(items) = &handed.items {
+                    self.items = parse_items(items).map_err(|error| {
+                        misplaced(seq, event, &format!("its items cannot be read: {error}"))
+                    })?;
+                }
             }
             Event::ToolCompleted(completed) => {
                 let output: Item = serde_json::from_value(completed.output.clone())
@@ -331,6 +392,12 @@ impl State {
                     return Err(misplaced(seq, event, "no open call of that id"));
                 };
                 call.status = CallStatus::Done(Box::new(output));
+                call.reserved = Budget::default();
+                if let Some(agent) = &completed.handoff {
+                    self.handoff = Some(agent.clone());
+                }
+                let spent: Spent = serde_json::from_value(completed.spent.clone()).unwrap_or_default();
+                self.spent.add(&spent);
                 if !self.read.contains(&completed.provenance) {
                     self.read.insert(completed.provenance.clone());
                 }
@@ -367,9 +434,9 @@ impl State {
         Ok(())
     }
 
-    /// How many answers of the model the conversation had before this run.
-    pub fn first_ordinal(&self) -> u64 {
-        self.started.history.as_ref().map_or(0, |history| history.responses)
+    /// How many answers the model of the agent at work has given in this conversation.
+    pub fn ordinal(&self) -> u64 {
+        self.answers.get(&self.agent.model).copied().unwrap_or(0)
     }
 
     /// The questions that wait for a person.
@@ -395,10 +462,44 @@ impl State {
         self.status = Status::Running;
         self.finished = None;
         for call in &mut self.calls {
-            if let CallStatus::Requested { prepared } = &mut call.status {
+            // What was suspended is looked at again: the answer may be there.
+            if let CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } = &mut call.status
+            {
                 call.status = CallStatus::InDoubt { prepared: prepared.take() };
             }
         }
+    }
+
+    /// The agent that goes on once the turn is over.
+    pub fn handoff(&self) -> Option<&str> {
+        self.handoff.as_deref()
+    }
+
+    /// The run's record of an agent that takes part in it.
+    fn mate(&self, name: &str) -> Result<AgentSpec, String> {
+        let agent = match self.started.team.get(name) {
+            Some(member) => &member.agent,
+            None if self.started.agent["name"] == name => &self.started.agent,
+            None => return Err(format!("the run has no agent '{name}'")),
+        };
+        serde_json::from_value(agent.clone())
+            .map_err(|error| format!("agent '{name}' cannot be read: {error}"))
+    }
+
+    /// The system instructions of the agent at work, in full.
+    pub fn instructions(&self) -> &str {
+        self.started
+            .team
+            .get(&self.agent.name)
+            .map_or(&self.started.instructions, |member| &member.instructions)
+    }
+
+    /// The tools on offer to the agent at work, as the run began with them: a conversation must not change under the
+    /// model.
+    pub fn tools(&self) -> Vec<ToolSpec> {
+        let tools =
+            self.started.team.get(&self.agent.name).map_or(&self.started.tools, |member| &member.tools);
+        tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect()
     }
 
     fn answered_approval(&mut self, answer: &ApprovalAnswered) -> Result<(), &'static str> {
@@ -449,7 +550,12 @@ impl State {
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
         self.turns += 1;
-        self.usage.add(&usage);
+        match self.answers.get_mut(&self.agent.model) {
+            Some(answers) => *answers += 1,
+            None => drop(self.answers.insert(self.agent.model.clone(), 1)),
+        }
+        self.spent.turns += 1;
+        self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
         let text = texts.collect::<Vec<_>>().join("\n\n");
@@ -475,6 +581,8 @@ fn as_call(item: &Item) -> Option<Call> {
         custom,
         status: CallStatus::New,
         approval: Approval::NotNeeded,
+        child: None,
+        reserved: Budget::default(),
     })
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Observer, Policy, Status};
+use crate::{Handoff, Observer, Policy, Spent, Status, SubAgent};
 
 /// An agent, as the journal records it. Holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,12 @@ pub struct AgentSpec {
     /// Names of MCP servers, which the user's configuration describes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mcp: Vec<String>,
+    /// The agents that it may hand the conversation over to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handoffs: Vec<Handoff>,
+    /// The agents that it may give work to, each as a tool.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<SubAgent>,
     /// Sampling and the like.
     pub settings: Settings,
     /// What it may do without asking.
@@ -56,6 +62,8 @@ impl Default for AgentSpec {
             instructions: None,
             capabilities: Vec::new(),
             mcp: Vec::new(),
+            handoffs: Vec::new(),
+            agents: Vec::new(),
             settings: Settings::default(),
             policy: Policy::default(),
             guidance: true,
@@ -95,6 +103,23 @@ impl Default for Limits {
     }
 }
 
+/// An agent with all that the journal records of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// The agent.
+    pub agent: AgentSpec,
+    /// Bounds of a run that it begins.
+    pub limits: Limits,
+    /// Its system instructions in full.
+    pub instructions: String,
+    /// The workspace of a run that it begins.
+    pub manifest: Manifest,
+    /// Directory on the host that the manifest's local sources are relative to.
+    pub manifest_base: PathBuf,
+    /// The sandbox as it was asked for, for the record: backend, isolation, limits.
+    pub sandbox: Value,
+}
+
 /// A run to start.
 #[derive(Debug, Clone)]
 pub struct NewRun {
@@ -102,30 +127,37 @@ pub struct NewRun {
     pub id: RunId,
     /// The id of its sandbox session, never used before.
     pub session_id: String,
-    /// The agent.
-    pub agent: AgentSpec,
-    /// Its bounds.
-    pub limits: Limits,
+    /// The agent that it begins with.
+    pub entry: Member,
+    /// The other agents that take part, by name.
+    pub team: BTreeMap<String, Member>,
     /// The conversation at the start; what the user asks now comes last.
     pub input: Vec<Item>,
+    /// Where what the input is made of came from, when others than the user wrote it.
+    pub read: Vec<String>,
     /// Where the first items of `input` come from.
     pub history: Option<History>,
     /// The state of the sandbox session to work on in, when the run goes on with an earlier conversation.
     pub sandbox_state: Option<Value>,
-    /// The system instructions in full.
-    pub instructions: String,
-    /// The workspace.
-    pub manifest: Manifest,
-    /// Directory on the host that the manifest's local sources are relative to.
-    pub manifest_base: PathBuf,
     /// A directory on the host to keep the workspace in.
     pub workspace: Option<PathBuf>,
-    /// The sandbox as it was asked for, for the record: backend, isolation, limits. `Null`: the run has none.
-    pub sandbox: Value,
     /// The run that this one belongs to.
     pub parent: Option<Parent>,
+    /// How many runs are above this one.
+    pub depth: u64,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
+}
+
+/// What one agent works with in this process.
+#[derive(Debug, Clone)]
+pub struct AgentHost {
+    /// The model.
+    pub model: Arc<dyn ModelClient>,
+    /// Its tools.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// What makes the sandbox of a run that it begins; `None` where it needs none.
+    pub sandbox: Option<Arc<dyn SandboxClient>>,
 }
 
 /// What a driver works with.
@@ -133,12 +165,8 @@ pub struct NewRun {
 pub struct Host {
     /// Where events are kept.
     pub journal: Arc<dyn Journal>,
-    /// The model.
-    pub model: Arc<dyn ModelClient>,
-    /// What makes the sandbox; `None` where the run has none.
-    pub sandbox: Option<Arc<dyn SandboxClient>>,
-    /// The tools on offer.
-    pub tools: Vec<Arc<dyn Tool>>,
+    /// What each agent that may take part works with, by the agent's name.
+    pub agents: Arc<BTreeMap<String, AgentHost>>,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
     /// The time, in milliseconds since the Unix epoch.
@@ -155,9 +183,7 @@ impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host")
             .field("journal", &self.journal)
-            .field("model", &self.model)
-            .field("sandbox", &self.sandbox)
-            .field("tools", &self.tools)
+            .field("agents", &self.agents)
             .field("pid", &self.pid)
             .finish_non_exhaustive()
     }
@@ -174,8 +200,10 @@ pub struct Finished {
     pub output: Option<String>,
     /// Why it failed.
     pub error: Option<RunError>,
-    /// Tokens used.
+    /// Tokens used, those of sub-agents included.
     pub usage: Usage,
     /// Turns taken.
     pub turns: u64,
+    /// All that was used, by sub-agents too.
+    pub spent: Spent,
 }

@@ -72,6 +72,10 @@ pub enum Event {
     ToolRequested(ToolRequested),
     /// A tool gave its output, or its outcome is known to be unknown.
     ToolCompleted(Box<ToolCompleted>),
+    /// A call cannot go on before a person has answered something.
+    ToolSuspended(ToolSuspended),
+    /// Another agent goes on with the conversation.
+    HandedOff(Box<HandedOff>),
     /// Somebody asked to cancel the run.
     CancelRequested(CancelRequested),
     /// The run is over, or waits for a person. A run that failed, was cancelled or waits can be taken up again:
@@ -111,12 +115,42 @@ pub struct RunStarted {
     pub instructions: String,
     /// The tools on offer, as the model gets them.
     pub tools: Vec<Value>,
+    /// The other agents that this one may hand over to or start, and theirs, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub team: BTreeMap<String, Member>,
+    /// Where what the input is made of came from: `sandbox`, `tool`, `agent`, `runtime`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
     /// The run that this one belongs to, and the tool call that started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// How many runs are above this one: 0 for one that a person started.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub depth: u64,
     /// Free labels: task, split, seed, experiment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// Another agent that takes part in a run. What the fields hold is what [`RunStarted`] holds of the first agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// The agent as it was read.
+    pub agent: Value,
+    /// Its system instructions in full.
+    pub instructions: String,
+    /// The tools on offer to it.
+    pub tools: Vec<Value>,
+    /// Bounds of a run that it does as a sub-agent.
+    pub limits: Value,
+    /// The manifest of the workspace that it has as a sub-agent.
+    pub manifest: Value,
+    /// Directory on the host that the manifest's local sources are relative to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_base: Option<String>,
+    /// The sandbox that it has as a sub-agent: backend, isolation, limits.
+    pub sandbox: Value,
 }
 
 /// Context that was copied from an earlier run, and must not count twice where runs are counted.
@@ -129,6 +163,9 @@ pub struct History {
     /// How many answers of the model the conversation had before.
     #[serde(default)]
     pub responses: u64,
+    /// How many of them each model gave, where several agents took part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, u64>,
     /// Where what the model has read in it came from: `sandbox`, `tool`, `agent`, `runtime`.
     #[serde(default)]
     pub read: Vec<String>,
@@ -219,7 +256,7 @@ pub struct ContextAdded {
 pub struct ModelRequested {
     /// The turn, from 1.
     pub turn: u64,
-    /// How many responses came before.
+    /// How many responses of this model came before.
     pub ordinal: u64,
     /// The model asked.
     pub model: String,
@@ -236,7 +273,7 @@ pub struct ModelRequested {
 pub struct ModelCompleted {
     /// The turn, from 1.
     pub turn: u64,
-    /// Which response of the run, from 0.
+    /// Which response of the agent's model, from 0.
     pub ordinal: u64,
     /// The provider's id of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -337,6 +374,47 @@ pub struct ToolRequested {
     /// What the tool found out beforehand, to tell after a crash whether it had happened.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub prepared: Value,
+    /// The run that the call starts, where the tool is an agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
+    /// What is set aside of the run's budget for that run: its `max_tokens` and the like.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub reserved: Value,
+}
+
+/// A call cannot go on before a person has answered something: an approval in the run that it started, or a question
+/// of its own. It is called again, with the answer, when the run is resumed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ToolSuspended {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// The model's id of the call.
+    pub call_id: String,
+    /// The tool.
+    pub tool: String,
+    /// What it waits for, for people.
+    pub reason: String,
+    /// The run that waits, where the tool is an agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
+}
+
+/// Another agent goes on with the conversation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandedOff {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// The agent that handed over.
+    pub from: String,
+    /// The agent that goes on.
+    pub to: String,
+    /// The conversation as the new agent gets it, where a filter changed it; what it was before stays in the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<Value>>,
+    /// The filter's name.
+    pub filter: String,
 }
 
 /// A tool gave its output.
@@ -360,6 +438,12 @@ pub struct ToolCompleted {
     pub provenance: String,
     /// Milliseconds.
     pub duration_ms: u64,
+    /// The agent that goes on once the turn's other calls are over, where the call hands over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<String>,
+    /// What the run that the call started has used, its own sub-agents included.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub spent: Value,
 }
 
 /// Somebody asked to cancel the run.
@@ -368,6 +452,10 @@ pub struct ToolCompleted {
 pub struct CancelRequested {
     /// Who: `user`, `moor cancel`, ….
     pub by: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The run is over.

@@ -66,10 +66,12 @@ impl McpServers {
         (Self { servers }, failures)
     }
 
-    /// The tools of all servers, by server and in its order. They are called `SERVER__TOOL`, with at most 64
-    /// characters; a hash stands for what does not fit in. The list stays the same whatever servers do later.
-    pub fn tools(&self) -> Vec<Arc<dyn Tool>> {
-        let all = self.servers.iter().flat_map(|connected| {
+    /// The tools of these servers, in this order and each server's own. They are called `SERVER__TOOL`, with at most
+    /// 64 characters; a hash stands for what does not fit in. The list stays the same whatever servers do later. A
+    /// server that could not be connected offers none.
+    pub fn tools(&self, names: &[String]) -> Vec<Arc<dyn Tool>> {
+        let servers = names.iter().filter_map(|name| self.servers.iter().find(|one| one.info.name == *name));
+        let all = servers.flat_map(|connected| {
             connected.offers.iter().map(|offer| -> Arc<dyn Tool> {
                 Arc::new(McpTool { offer: offer.clone(), server: connected.server.clone() })
             })

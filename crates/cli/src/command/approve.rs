@@ -83,6 +83,7 @@ async fn answer(
         }
     };
     let word = if allow { "approved" } else { "denied" };
+    let run = top(&journal, run).await?;
     match answered {
         Answered::Recorded => crate::view::line(&format!("{word}; go on with: moor resume {run}"))?,
         Answered::Before(decision) => crate::view::line(&format!("answered before: {decision}"))?,
@@ -93,6 +94,16 @@ async fn answer(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run that a person started: it goes on with those below it.
+async fn top(journal: &dyn Journal, mut run: RunId) -> Result<RunId, CommandError> {
+    while let Some(row) = journal.runs(Some(&run)).await?.into_iter().next()
+        && let Some(parent) = row.summary["parent"].as_str()
+    {
+        run = RunId(parent.to_owned());
+    }
+    Ok(run)
 }
 
 /// The run that asks this. One that was answered is found too, since answering twice is no error.

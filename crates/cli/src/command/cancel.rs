@@ -9,9 +9,11 @@ use mooring_journal::{Journal, JournalError, RunId};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::CancelArgs;
-use crate::command::resume::{agent, no_model, rebuild, started};
+use crate::command::resume::started;
 use crate::command_error::CommandError;
-use crate::home::Home;
+use crate::home::{Config, Home};
+use crate::host::{self, Wiring};
+use crate::team::Team;
 
 /// How long to wait for a driver to end its run.
 const WAIT: Duration = Duration::from_secs(30);
@@ -27,18 +29,12 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<ExitCode, CommandError> 
         return Ok(ExitCode::SUCCESS);
     }
     if !rows.first().is_some_and(|row| row.driven) {
-        let begun = started(journal.as_ref(), &run).await?;
+        let team = Team::again(&started(journal.as_ref(), &run).await?)?;
+        let config = Config::default();
         let token = CancellationToken::new();
         token.cancel();
-        let host = rebuild(
-            &home,
-            Arc::clone(&journal),
-            &begun,
-            &agent(&begun)?,
-            no_model(),
-            Arc::new(Silent),
-            token,
-        )?;
+        let agents = team.hosts(&Wiring::idle(&home, &config))?;
+        let host = host::host(Arc::clone(&journal), agents, Arc::new(Silent), token);
         mooring_harness::resume(&host, &run).await?;
         crate::view::line(&format!("run {run} cancelled"))?;
         return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,6 @@ use mooring_manifest::Manifest;
 use mooring_model::Item;
 use serde_json::Value;
 
-use crate::agent_file::SandboxTable;
 use crate::command_error::CommandError;
 
 /// What a conversation's last run left.
@@ -21,22 +20,12 @@ pub(crate) struct Before {
     pub(crate) history: History,
     /// How the last run began: what the next one takes over unless it is told otherwise.
     pub(crate) started: mooring_journal::event::RunStarted,
+    /// The agent that had the conversation last.
+    pub(crate) agent: String,
     /// The sandbox session to work on in.
     pub(crate) sandbox: Option<(String, Value)>,
     /// Kept while the next run goes on: two runs of one conversation would work in one workspace.
     pub(crate) claim: Claim,
-}
-
-impl Before {
-    /// The sandbox as it was asked for.
-    pub(crate) fn sandbox_table(&self) -> Result<SandboxTable, CommandError> {
-        if self.started.sandbox.is_null() {
-            return Ok(SandboxTable::default());
-        }
-        serde_json::from_value(self.started.sandbox["options"].clone()).map_err(|error| {
-            CommandError::failed(format!("the conversation's sandbox cannot be read: {error}"))
-        })
-    }
 }
 
 /// The end of a conversation; `None` where there is none of that name yet.
@@ -58,11 +47,13 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
         history: History {
             run,
             items,
-            responses: state.first_ordinal() + state.turns,
+            responses: state.answers.values().sum(),
+            answers: state.answers,
             read: state.read.iter().cloned().collect(),
         },
         sandbox: state.sandbox.session.clone().map(|session| (session_id, session)),
         items: state.items,
+        agent: state.agent.name,
         started: *state.started,
         claim,
     }))

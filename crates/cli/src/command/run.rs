@@ -5,10 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mooring_capability::system_instructions;
-use mooring_harness::{AgentSpec, Finished, HarnessError, NewRun, Observer};
+use mooring_harness::{Finished, HarnessError, NewRun, Observer};
 use mooring_journal::RunId;
-use mooring_manifest::Manifest;
 use mooring_model::{Item, Prices};
 use serde_json::json;
 
@@ -17,7 +15,8 @@ use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
 use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
-use crate::host;
+use crate::host::{self, Wiring};
+use crate::team::{Loaded, Team};
 use crate::view::live::{JsonLines, Terminal};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
@@ -44,94 +43,76 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         ));
     }
     let agent_path = args.agent.clone().unwrap_or_else(|| here.join("(no agent file)"));
-    let mut file = match (&args.agent, &before) {
-        (Some(path), _) => AgentFile::read(path)?,
-        (None, Some(before)) => AgentFile::again(&before.started, before.sandbox_table()?)?,
-        (None, None) => AgentFile::default(),
+    let mut team = match (&args.agent, &before) {
+        (None, Some(before)) => Team::again(&before.started)?.led_by(&before.agent),
+        (path, before) => {
+            let mut file = path.as_deref().map_or_else(|| Ok(AgentFile::default()), AgentFile::read)?;
+            let manifest = match (before, &args.manifest) {
+                (Some(before), _) => Some(conversation::manifest(before)?),
+                (None, Some(path)) => Some(read_manifest(path)?),
+                (None, None) => None,
+            };
+            // What is given here stands in for what the file says.
+            if args.model.is_some() {
+                file.model = Models::default();
+                file.base_url = None;
+            }
+            let model = args.model.as_deref().map(|model| absolute_script(model, &here));
+            let model = model.or_else(|| config.model.clone());
+            let origin = match &args.model {
+                Some(_) => "--model".to_owned(),
+                None => format!("{}: model", home.config_file.display()),
+            };
+            let entry = Loaded::new(file, &agent_path, manifest, model.as_deref(), &origin)?;
+            Team::read(entry, &agent_path, config.model.as_deref())?
+        }
     };
-    if let Some(model) = &args.model {
-        file.model = Models(vec![absolute_script(model, &here)]);
-        file.base_url = None;
+    let entry = &mut team.entry;
+    if let (None, Some(model)) = (&args.agent, &args.model)
+        && before.is_some()
+    {
+        entry.agent.model = absolute_script(model, &here);
+        entry.agent.fallbacks.clear();
+        entry.agent.base_url = None;
+        entry.origin = "--model".into();
     }
     if let Some(Backend::Local) = args.sandbox {
-        file.sandbox.backend = Some("local".into());
+        entry.sandbox.backend = Some("local".into());
     }
     if args.isolation.is_some() {
-        file.sandbox.isolation = args.isolation;
+        entry.sandbox.isolation = args.isolation;
     }
-    let named = !file.model.0.is_empty();
-    let mut models = file.model.0.clone().into_iter().chain(config.model.clone().filter(|_| !named));
-    let Some(model) = models.next() else {
-        return Err(CommandError::input(
-            "no model: give --model openai/NAME, anthropic/NAME, chat/NAME or script:FILE, or set `model` in the \
-             agent file or in the configuration file",
-        ));
-    };
-    let manifest = match (&before, &args.manifest) {
-        (Some(before), _) => Some(conversation::manifest(before)?),
-        (None, Some(path)) => Some(read_manifest(path)?),
-        (None, None) => file.manifest(&agent_path)?,
-    };
-    let (manifest, manifest_base) = manifest.unwrap_or_else(|| (Manifest::default(), here.clone()));
-
-    let mut agent = AgentSpec {
-        name: file.name.clone(),
-        model,
-        fallbacks: models.collect(),
-        base_url: file.base_url.clone(),
-        instructions: file.instructions.clone(),
-        capabilities: file.capabilities.clone(),
-        mcp: file.mcp.clone(),
-        settings: file.settings.clone(),
-        policy: file.policy.clone(),
-        guidance: file.guidance,
-    };
-    let origin = match (&args.model, &args.agent) {
-        (Some(_), _) => "--model".to_owned(),
-        (None, Some(path)) if named => format!("{}: model", path.display()),
-        (None, _) => format!("{}: model", home.config_file.display()),
-    };
-    let model = host::model(&agent, &config).map_err(|error| error.at(&origin))?;
-    let capabilities = host::capabilities(&agent.capabilities)?;
-    let servers = host::mcp(&agent.mcp, &config).await?;
-    let sandbox = if capabilities.is_empty() {
-        None
-    } else {
-        let sandbox = host::local_sandbox(&home, &file.sandbox);
-        Some(sandbox.map_err(|error| error.at(&agent_path.display().to_string()))?)
-    };
+    let wiring = Wiring::connect(&home, &config, &team.mcp()).await?;
+    let agents = team.hosts(&wiring)?;
     let workspace = args.workspace.as_deref().map(absolute).transpose()?;
     let session_id = match &before {
         Some(Before { sandbox: Some((session_id, _)), .. }) => session_id.clone(),
         _ => uuid::Uuid::now_v7().to_string(),
     };
-    let root = match file.sandbox.isolation {
+    let root = match team.entry.sandbox.isolation {
         // Commands see the workspace where it lies.
         Some(IsolationArg::None) => {
             let private = || mooring_sandbox_local::private_workspace(&home.state, &session_id);
             workspace.clone().unwrap_or_else(private).display().to_string()
         }
-        _ => manifest.root.clone(),
+        _ => team.entry.manifest.root.clone(),
     };
-    let instructions =
-        system_instructions(agent.instructions.as_deref(), &capabilities, &manifest.describe(3), &root);
+    let (mut entry, members) = team.members(&root)?;
     let id = uuid::Uuid::now_v7().to_string();
     // One key for a whole conversation: its beginning stays the same.
-    agent.settings.cache_key.get_or_insert_with(|| id.clone());
+    entry.agent.settings.cache_key.get_or_insert_with(|| id.clone());
     let mut new = NewRun {
         id: RunId(id),
         session_id,
-        instructions,
-        agent,
-        limits: file.limits.clone(),
+        entry,
+        team: members,
         input: vec![Item::user(prompt)],
+        read: Vec::new(),
         history: None,
         sandbox_state: None,
-        manifest,
-        manifest_base,
         workspace,
-        sandbox: json!(file.sandbox),
         parent: None,
+        depth: 0,
         labels: args.session.iter().map(|name| ("session".to_owned(), name.clone())).collect(),
     };
     // Held until the run is over: see `Before`.
@@ -146,14 +127,12 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         Some(journal) => journal,
         None => Arc::new(home.journal()?),
     };
-    let observer = observer(args.json, config.prices);
+    let observer = observer(args.json, config.prices.clone());
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
-    let own = capabilities.into_iter().flat_map(|capability| capability.tools);
-    let tools = own.chain(servers.tools()).collect();
-    let host = host::host(journal, model, sandbox, tools, observer, cancel);
+    let host = host::host(journal, agents, observer, cancel);
     let id = new.id.clone();
     let result = report(&id, args.json, mooring_harness::start(&host, new).await);
-    servers.close().await;
+    wiring.close().await;
     drop(claim);
     result
 }

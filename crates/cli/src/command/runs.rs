@@ -35,6 +35,7 @@ pub(crate) async fn runs(args: &RunsArgs) -> Result<ExitCode, CommandError> {
                 "turns": row.summary["turns"],
                 "usage": row.summary["usage"],
                 "input": row.summary["input"],
+                "parent": row.summary["parent"],
             });
             crate::view::line(&line.to_string())?;
         }
@@ -43,15 +44,24 @@ pub(crate) async fn runs(args: &RunsArgs) -> Result<ExitCode, CommandError> {
     if rows.is_empty() {
         crate::view::line("no runs yet: `moor run --help` tells how to start one")?;
     }
-    for row in &rows {
-        crate::view::line(&format!(
-            "{}  {:<11}  {}  {}  {}",
-            row.id,
-            status(row),
-            time(row.created_ms),
-            one_line(row.summary["agent"].as_str().unwrap_or("?"), 20),
-            one_line(row.summary["input"].as_str().unwrap_or_default(), 60),
-        ))?;
+    let below = |row: &&RunRow| row.summary["parent"].is_string();
+    for row in rows.iter().filter(|row| !below(row)) {
+        crate::view::line(&format!("{}  {}", row.id, told(row)))?;
+        // The runs of its sub-agents, and of theirs, in the order that they began in.
+        let of = |id: &str| id.strip_prefix(row.id.0.as_str()).is_some_and(|rest| rest.starts_with('-'));
+        for row in rows.iter().rev().filter(|row| below(row) && of(&row.id.0)) {
+            crate::view::line(&format!("  {}  {}", row.id, told(row)))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn told(row: &RunRow) -> String {
+    format!(
+        "{:<11}  {}  {}  {}",
+        status(row),
+        time(row.created_ms),
+        one_line(row.summary["agent"].as_str().unwrap_or("?"), 20),
+        one_line(row.summary["input"].as_str().unwrap_or_default(), 60),
+    )
 }

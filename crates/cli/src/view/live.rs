@@ -8,7 +8,7 @@ use mooring_harness::{Live, Observer};
 use mooring_journal::{Event, Record};
 use mooring_model::Prices;
 
-use crate::view::story::{Story, describe};
+use crate::view::story::{Stories, describe};
 use crate::view::text::{duration, one_line};
 
 /// Prints each event as a line of JSON.
@@ -30,7 +30,7 @@ pub(crate) struct Terminal {
 
 #[derive(Debug)]
 struct Shown {
-    story: Story,
+    stories: Stories,
     /// What is going on, since when.
     now: Option<(String, Instant)>,
     /// The last line of what streams in.
@@ -42,8 +42,7 @@ struct Shown {
 impl Terminal {
     /// A view with a status line that is drawn anew four times a second, as long as the view lives.
     pub(crate) fn start(prices: Prices) -> std::sync::Arc<Self> {
-        let shown =
-            Shown { story: Story::new(false, prices), now: None, stream: String::new(), drawn: false };
+        let shown = Shown { stories: Stories::new(prices), now: None, stream: String::new(), drawn: false };
         let view = std::sync::Arc::new(Self { shown: Mutex::new(shown) });
         let weak = std::sync::Arc::downgrade(&view);
         tokio::spawn(async move {
@@ -117,7 +116,7 @@ impl Observer for Terminal {
             };
             shown.now = now.map(|what| (what, Instant::now()));
             shown.stream.clear();
-            let text = shown.story.tell(record);
+            let text = shown.stories.tell(record);
             shown.draw(Some(&text));
         });
     }

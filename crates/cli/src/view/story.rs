@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anstyle::{AnsiColor, Style};
 use mooring_journal::event::{ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted};
-use mooring_journal::{Event, Record};
+use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
 use serde_json::Value;
 
@@ -22,11 +22,47 @@ const TAIL: usize = 7;
 /// How many characters of a line.
 const WIDTH: usize = 160;
 
+/// The stories of a run and of the runs below it, told side by side: each line of a run below says whose it is.
+#[derive(Debug)]
+pub(crate) struct Stories {
+    prices: Prices,
+    top: Option<RunId>,
+    runs: HashMap<RunId, (Story, String)>,
+}
+
+impl Stories {
+    /// Stories with outputs folded.
+    pub(crate) fn new(prices: Prices) -> Self {
+        Self { prices, top: None, runs: HashMap::new() }
+    }
+
+    /// What an event adds: whole lines, or nothing.
+    pub(crate) fn tell(&mut self, record: &Record) -> String {
+        let top = self.top.get_or_insert_with(|| record.run.clone()).clone();
+        let (story, label) = self.runs.entry(record.run.clone()).or_insert_with(|| {
+            let place = record.run.0.strip_prefix(&top.0).unwrap_or_default();
+            (Story::new(false, self.prices.clone()), place.trim_start_matches('-').to_owned())
+        });
+        if record.run == top {
+            return story.tell(record);
+        }
+        story.nested = true;
+        if let Event::RunStarted(started) = &record.event {
+            *label = format!("{} {label}", safe(started.agent["name"].as_str().unwrap_or("agent")));
+        }
+        let text = story.tell(record);
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        lines.map(|line| format!("  {DIM}{label} │{DIM:#} {line}\n")).collect()
+    }
+}
+
 /// Turns events into lines of text.
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     /// Fold nothing.
     full: bool,
+    /// It is told within another: what to do next is said there.
+    nested: bool,
     /// What the calls that are not over were asked to do.
     calls: HashMap<String, String>,
     /// What the model wrote as the input of its last calls.
@@ -100,6 +136,12 @@ impl Story {
                 String::new()
             }
             Event::ToolCompleted(completed) => self.tool(completed),
+            Event::ToolSuspended(suspended) => {
+                format!("  {TOOL}{}{TOOL:#}  {}\n", safe(&suspended.tool), one_line(&suspended.reason, 150))
+            }
+            Event::HandedOff(handed) => {
+                format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
+            }
             Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
             Event::RunFinished(finished) => self.finished(record, finished),
             Event::Reward(reward) => format!("reward  {} from {}\n", reward.value, safe(&reward.source)),
@@ -187,16 +229,18 @@ impl Story {
         let (end, good) = ending(completed);
         let style = if good { GOOD } else { BAD };
         let folded = self.fold(&output);
+        let below = completed.details["run"].as_str().map(|run| format!(" · run {}", safe(run)));
         let body = if folded.is_empty() {
             String::new()
         } else {
             indent(&folded, &format!("  {DIM}│{DIM:#} ")) + "\n"
         };
         format!(
-            "  {TOOL}{}{TOOL:#} {}  {style}{end}{style:#} {DIM}· {}{DIM:#}\n{body}",
+            "  {TOOL}{}{TOOL:#} {}  {style}{end}{style:#} {DIM}· {}{}{DIM:#}\n{body}",
             safe(&completed.tool),
             described,
-            duration(completed.duration_ms)
+            duration(completed.duration_ms),
+            below.unwrap_or_default()
         )
     }
 
@@ -226,8 +270,13 @@ impl Story {
         if let Some(workspace) = &self.workspace {
             text += &format!("{DIM}workspace {}{DIM:#}\n", safe(workspace));
         }
+        if self.nested {
+            return text;
+        }
         if finished.status == "waiting" {
-            text += &format!("{DIM}answer with: moor approve ID, or moor deny ID --reason TEXT{DIM:#}\n");
+            text += &format!(
+                "{DIM}moor approvals lists what waits; answer with: moor approve ID, or moor deny ID --reason TEXT{DIM:#}\n"
+            );
         }
         if finished.status != "completed" {
             text += &format!("{DIM}go on with: moor resume {}{DIM:#}\n", record.run);

@@ -18,7 +18,7 @@ enum Answer {
 impl Driver<'_> {
     pub(super) async fn ask_model(&mut self) -> Result<(), HarnessError> {
         let turn = self.state.turns + 1;
-        let ordinal = self.state.first_ordinal() + self.state.turns;
+        let ordinal = self.state.ordinal();
         let mut settings = self.state.agent.settings.clone();
         if let Some(left) = self.state.tokens_left() {
             settings.max_output_tokens =
@@ -75,14 +75,14 @@ impl Driver<'_> {
         attempts: &mut u32,
     ) -> Answer {
         let request = ModelRequest {
-            instructions: &self.state.started.instructions,
+            instructions: self.state.instructions(),
             items: &self.state.items,
             tools: &self.specs,
             settings,
             ordinal,
         };
         let observer = &self.host.observer;
-        let mut stream = self.host.model.stream(request);
+        let mut stream = self.model.stream(request);
         loop {
             let event = tokio::select! {
                 biased;
@@ -93,7 +93,7 @@ impl Driver<'_> {
                 None => {
                     let message = "the answer ended before it was whole";
                     let kind = mooring_model::ModelErrorKind::Protocol;
-                    return Answer::Failed(ModelError::new(kind, self.host.model.name(), message));
+                    return Answer::Failed(ModelError::new(kind, self.model.name(), message));
                 }
                 Some(Err(error)) => return Answer::Failed(error),
                 Some(Ok(ModelEvent::Completed(response))) => return Answer::Response(response),

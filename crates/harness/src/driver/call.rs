@@ -7,37 +7,58 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use mooring_capability::{Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, SandboxLost, ToolCompleted, ToolRequested,
+    ApprovalAnswered, ApprovalRequested, SandboxLost, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Durability, Event};
 use mooring_model::{FunctionOutput, Item};
 use mooring_sandbox::NoSandbox;
 use serde_json::{Map, Value};
 
+use super::child::ChildRun;
 use super::{Driver, elapsed_ms, json};
 use crate::policy::{self, Action, Asked, digest};
-use crate::{Approval, Call, CallStatus, HarnessError, Live};
+use crate::team::handed_over;
+use crate::{Approval, Call, CallStatus, Finished, HarnessError, Live, Status, SubAgent};
 
 /// What the model is told of a call that a crash left in doubt.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown: the runtime was interrupted while this call was running. \
     It is not known whether it took effect, in whole or in part, and it was not repeated. \
     Look at the state of the workspace before you do anything that depends on it.";
 
+/// How long the runs that calls started have to end themselves when the run is cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(30);
+
+/// What a call means.
+enum Target {
+    Tool(Arc<dyn Tool>),
+    Handoff(String),
+    Agent(SubAgent),
+}
+
 /// A call whose intent is recorded.
 struct Ready {
     call: Call,
-    tool: Arc<dyn Tool>,
-    input: ToolInput,
-    prepared: Value,
-    in_doubt: bool,
+    work: Work,
+}
+
+/// What there is to do for it.
+enum Work {
+    Tool { tool: Arc<dyn Tool>, input: ToolInput, prepared: Value, in_doubt: bool },
+    Child(Box<ChildRun>),
 }
 
 /// What came of a call.
 struct Outcome {
     call: Call,
-    provenance: &'static str,
-    result: Option<ToolResult>,
+    came: Came,
     duration_ms: u64,
+}
+
+enum Came {
+    Result { provenance: &'static str, result: ToolResult },
+    Unknown,
+    Child(Result<Finished, HarnessError>),
+    Cancelled,
 }
 
 impl Driver<'_> {
@@ -50,21 +71,30 @@ impl Driver<'_> {
         let mut running: FuturesUnordered<_> =
             ready.into_iter().map(|ready| self.perform(ready, Arc::clone(&limit))).collect();
         let mut lost = None;
+        let cancel = self.cancel.clone();
+        let overdue = async move {
+            cancel.cancelled().await;
+            tokio::time::sleep(CANCEL_GRACE).await;
+        };
+        tokio::pin!(overdue);
         loop {
             let outcome = tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => break,
                 outcome = running.next() => outcome,
+                () = &mut overdue => break,
             };
-            let Some(Outcome { call, provenance, result, duration_ms }) = outcome else { break };
-            if let Some(result) = &result
-                && result.session_lost
-            {
-                lost = Some(result.output.text());
-            }
-            let event = match result {
-                Some(result) => completed(self.state.turns, &call, provenance, &result, duration_ms),
-                None => unknown(self.state.turns, &call),
+            let Some(Outcome { call, came, duration_ms }) = outcome else { break };
+            let turn = self.state.turns;
+            let event = match came {
+                Came::Result { provenance, result } => {
+                    if result.session_lost {
+                        lost = Some(result.output.text());
+                    }
+                    completed(turn, &call, provenance, &result, duration_ms)
+                }
+                Came::Unknown => unknown(turn, &call),
+                Came::Child(ended) => child_ended(turn, &call, ended, duration_ms)?,
+                Came::Cancelled => continue,
             };
             self.push(event)?;
             if !running.is_empty() {
@@ -91,6 +121,7 @@ impl Driver<'_> {
         }
         let open: Vec<Call> = self.state.open_calls().cloned().collect();
         for call in open {
+            self.cancel_child(&call).await?;
             let began = call.status != CallStatus::New;
             let text = if began {
                 "cancelled: the run was cancelled while this call was running; it may have taken effect in part."
@@ -108,8 +139,14 @@ impl Driver<'_> {
         let calls: Vec<Call> = self.state.open_calls().cloned().collect();
         let mut ready = Vec::with_capacity(calls.len());
         let mut durability = Durability::Process;
-        for call in calls {
-            let (tool, input) = match self.resolve(&call) {
+        // Each run that begins now gets an equal share of what is left.
+        let agents = &self.state.agent.agents;
+        let starts = |call: &&Call| {
+            call.status == CallStatus::New && agents.iter().any(|agent| agent.tool_name() == call.tool)
+        };
+        let share = self.share(calls.iter().filter(starts).count() as u64);
+        for call in calls.into_iter().filter(|call| !call.waits()) {
+            let (target, input) = match self.resolve(&call) {
                 Ok(resolved) => resolved,
                 Err(reason) => {
                     self.push(answer(turn, &call, "failed", "runtime", &reason))?;
@@ -118,38 +155,100 @@ impl Driver<'_> {
             };
             if let CallStatus::InDoubt { prepared } = &call.status {
                 let prepared = prepared.clone();
-                ready.push(Ready { call, tool, input, prepared, in_doubt: true });
+                let work = match target {
+                    Target::Tool(tool) => Work::Tool { tool, input, prepared, in_doubt: true },
+                    Target::Agent(agent) => {
+                        let id = call.child.clone().unwrap_or_else(|| self.child_id(&call));
+                        match self.child(&call, &agent, &input, id, &call.reserved) {
+                            Ok(child) => Work::Child(Box::new(child)),
+                            Err(reason) => {
+                                self.push(answer(turn, &call, "failed", "runtime", &reason))?;
+                                continue;
+                            }
+                        }
+                    }
+                    // Handing over has no intent: it is one event.
+                    Target::Handoff(_) => continue,
+                };
+                ready.push(Ready { call, work });
                 continue;
             }
-            if !self.may_call(&call, tool.as_ref(), &input)? {
+            let leaves_sandbox = matches!(&target, Target::Tool(tool) if tool.leaves_sandbox());
+            if !self.may_call(&call, leaves_sandbox, &input)? {
                 continue;
             }
-            let context = self.context(&call);
-            let prepared = match tool.prepare(&context, &input).await {
-                Ok(prepared) => prepared,
-                Err(result) => {
-                    self.push(completed(turn, &call, provenance(tool.as_ref()), &result, 0))?;
-                    continue;
-                }
-            };
-            if tool.effect() != Effect::Pure {
-                durability = Durability::Power;
-            }
-            self.push(Event::ToolRequested(ToolRequested {
+            let mut requested = ToolRequested {
                 turn,
                 call_id: call.call_id.clone(),
                 tool: call.tool.clone(),
                 arguments: call.input.clone(),
-                effect: json(&tool.effect()).as_str().unwrap_or_default().to_owned(),
-                key: context.key,
-                prepared: prepared.clone(),
-            }))?;
-            ready.push(Ready { call, tool, input, prepared, in_doubt: false });
+                ..ToolRequested::default()
+            };
+            let work = match target {
+                Target::Handoff(to) => {
+                    self.push(self.handoff_answer(&call, &to))?;
+                    continue;
+                }
+                Target::Agent(agent) => {
+                    let id = self.child_id(&call);
+                    match self.child(&call, &agent, &input, id.clone(), &share) {
+                        Ok(child) => {
+                            requested.effect =
+                                json(&Effect::Idempotent).as_str().unwrap_or_default().to_owned();
+                            requested.key.clone_from(&id.0);
+                            requested.child = Some(id);
+                            requested.reserved = json(&share);
+                            Work::Child(Box::new(child))
+                        }
+                        Err(reason) => {
+                            self.push(answer(turn, &call, "failed", "runtime", &reason))?;
+                            continue;
+                        }
+                    }
+                }
+                Target::Tool(tool) => {
+                    let context = self.context(&call);
+                    let prepared = match tool.prepare(&context, &input).await {
+                        Ok(prepared) => prepared,
+                        Err(result) => {
+                            self.push(completed(turn, &call, provenance(tool.as_ref()), &result, 0))?;
+                            continue;
+                        }
+                    };
+                    if tool.effect() != Effect::Pure {
+                        durability = Durability::Power;
+                    }
+                    requested.effect = json(&tool.effect()).as_str().unwrap_or_default().to_owned();
+                    requested.key = context.key;
+                    requested.prepared.clone_from(&prepared);
+                    Work::Tool { tool, input, prepared, in_doubt: false }
+                }
+            };
+            self.push(Event::ToolRequested(requested))?;
+            ready.push(Ready { call, work });
         }
         if !ready.is_empty() {
             self.flush(durability).await?;
         }
         Ok(ready)
+    }
+
+    /// Takes a handoff, or says why not.
+    fn handoff_answer(&self, call: &Call, to: &str) -> Event {
+        if let Some(other) = self.state.handoff() {
+            let text = format!("The conversation is handed over to {other} already; this was ignored.");
+            return answer(self.state.turns, call, "failed", "runtime", &text);
+        }
+        Event::ToolCompleted(Box::new(ToolCompleted {
+            turn: self.state.turns,
+            call_id: call.call_id.clone(),
+            tool: call.tool.clone(),
+            status: "completed".into(),
+            output: json(&output_item(call, handed_over(to))),
+            provenance: "runtime".into(),
+            handoff: Some(to.into()),
+            ..ToolCompleted::default()
+        }))
     }
 
     /// What nobody answered in time counts as denied.
@@ -170,7 +269,12 @@ impl Driver<'_> {
     }
 
     /// Whether a call may take place now. Records what the policy says against it.
-    fn may_call(&mut self, call: &Call, tool: &dyn Tool, input: &ToolInput) -> Result<bool, HarnessError> {
+    fn may_call(
+        &mut self,
+        call: &Call,
+        leaves_sandbox: bool,
+        input: &ToolInput,
+    ) -> Result<bool, HarnessError> {
         let turn = self.state.turns;
         match &call.approval {
             Approval::Allowed => return Ok(true),
@@ -195,7 +299,7 @@ impl Driver<'_> {
             arguments,
             sandbox: self.state.started.sandbox["backend"].as_str().unwrap_or("none"),
             read: &self.state.read,
-            leaves_sandbox: tool.leaves_sandbox(),
+            leaves_sandbox,
         });
         match decision.action {
             Action::Allow => Ok(true),
@@ -234,9 +338,16 @@ impl Driver<'_> {
         }
     }
 
-    /// The tool and its input, or what to tell the model.
-    fn resolve(&self, call: &Call) -> Result<(Arc<dyn Tool>, ToolInput), String> {
-        let Some(tool) = self.tools.get(&call.tool) else {
+    /// What a call means and its input, or what to tell the model.
+    fn resolve(&self, call: &Call) -> Result<(Target, ToolInput), String> {
+        let agent = &self.state.agent;
+        let target = if let Some(tool) = self.tools.get(&call.tool) {
+            Target::Tool(Arc::clone(tool))
+        } else if let Some(handoff) = agent.handoffs.iter().find(|handoff| handoff.tool_name() == call.tool) {
+            Target::Handoff(handoff.agent.clone())
+        } else if let Some(agent) = agent.agents.iter().find(|agent| agent.tool_name() == call.tool) {
+            Target::Agent(agent.clone())
+        } else {
             if self.specs.iter().any(|spec| spec.name == call.tool) {
                 return Err(format!(
                     "{} cannot be reached now. Go on without it, or say that you need it.",
@@ -251,11 +362,11 @@ impl Driver<'_> {
             ));
         };
         if call.custom {
-            return Ok((Arc::clone(tool), ToolInput::Text(call.input.clone())));
+            return Ok((target, ToolInput::Text(call.input.clone())));
         }
         let text = if call.input.trim().is_empty() { "{}" } else { &call.input };
         match serde_json::from_str(text) {
-            Ok(arguments @ Value::Object(_)) => Ok((Arc::clone(tool), ToolInput::Json(arguments))),
+            Ok(arguments @ Value::Object(_)) => Ok((target, ToolInput::Json(arguments))),
             Ok(_) => {
                 Err(format!("The arguments of {} must be a JSON object. Call it again with one.", call.tool))
             }
@@ -287,36 +398,112 @@ impl Driver<'_> {
         let context = self.context(&ready.call);
         let now = Arc::clone(&self.host.now_ms);
         let seconds = self.state.limits.tool_timeout_s;
+        let cancel = self.cancel.clone();
         async move {
             // The semaphore is never closed.
             let _permit = limit.acquire().await;
             let began = now();
-            let Ready { call, tool, input, prepared, in_doubt } = ready;
-            let answer = async {
-                match (in_doubt, tool.effect()) {
-                    (false, _) | (true, Effect::Pure | Effect::Idempotent) => {
-                        Some(tool.call(&context, &input, &prepared).await)
-                    }
-                    (true, Effect::AtMostOnce | Effect::Compensatable) => {
-                        match tool.reconcile(&context, &input, &prepared).await {
-                            Reconciled::Done(result) => Some(result),
-                            Reconciled::NotStarted => Some(tool.call(&context, &input, &prepared).await),
-                            Reconciled::Unknown => None,
+            let Ready { call, work } = ready;
+            let came = match work {
+                // It has limits of its own, and is cancelled with this run.
+                Work::Child(child) => Came::Child(child.drive().await),
+                Work::Tool { tool, input, prepared, in_doubt } => {
+                    let answering = call_tool(tool.as_ref(), &context, &input, &prepared, in_doubt);
+                    tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => Came::Cancelled,
+                        answer = tokio::time::timeout(Duration::from_secs(seconds), answering) => {
+                            let provenance = provenance(tool.as_ref());
+                            match answer {
+                                Ok(Some(result)) => Came::Result { provenance, result },
+                                Ok(None) => Came::Unknown,
+                                Err(_) => Came::Result { provenance, result: too_slow(&call.tool, seconds) },
+                            }
                         }
                     }
                 }
             };
-            let result = match tokio::time::timeout(Duration::from_secs(seconds), answer).await {
-                Ok(result) => result,
-                Err(_) => Some(ToolResult::failed(format!(
-                    "{} did not answer within {seconds} s. It may have taken effect in part: look before you repeat it.",
-                    call.tool
-                ))),
-            };
-            let provenance = provenance(tool.as_ref());
-            Outcome { call, provenance, result, duration_ms: elapsed_ms(began, now()) }
+            Outcome { call, came, duration_ms: elapsed_ms(began, now()) }
         }
     }
+}
+
+/// Calls a tool, or finds out what became of a call that is in doubt. `None`: nobody can tell.
+async fn call_tool(
+    tool: &dyn Tool,
+    context: &ToolContext,
+    input: &ToolInput,
+    prepared: &Value,
+    in_doubt: bool,
+) -> Option<ToolResult> {
+    match (in_doubt, tool.effect()) {
+        (false, _) | (true, Effect::Pure | Effect::Idempotent) => {
+            Some(tool.call(context, input, prepared).await)
+        }
+        (true, Effect::AtMostOnce | Effect::Compensatable) => {
+            match tool.reconcile(context, input, prepared).await {
+                Reconciled::Done(result) => Some(result),
+                Reconciled::NotStarted => Some(tool.call(context, input, prepared).await),
+                Reconciled::Unknown => None,
+            }
+        }
+    }
+}
+
+fn too_slow(tool: &str, seconds: u64) -> ToolResult {
+    ToolResult::failed(format!(
+        "{tool} did not answer within {seconds} s. It may have taken effect in part: look before you repeat it."
+    ))
+}
+
+/// What the run that a call started means for the call. An error that is this run's too stops it.
+fn child_ended(
+    turn: u64,
+    call: &Call,
+    ended: Result<Finished, HarnessError>,
+    duration_ms: u64,
+) -> Result<Event, HarnessError> {
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error @ HarnessError::Journal(_)) => return Err(error),
+        Err(error) => {
+            let text = format!("{} could not do it: {error}", call.tool);
+            return Ok(answer(turn, call, "failed", "runtime", &text));
+        }
+    };
+    let error = ended.error.map(|error| format!("{}: {}", error.code, error.message)).unwrap_or_default();
+    let output = ended.output.unwrap_or_default();
+    let (status, text) = match ended.status {
+        Status::Completed => ("completed", output),
+        Status::Waiting => {
+            return Ok(Event::ToolSuspended(ToolSuspended {
+                turn,
+                call_id: call.call_id.clone(),
+                tool: call.tool.clone(),
+                reason: format!("run {} waits for an approval", ended.run),
+                child: Some(ended.run),
+            }));
+        }
+        Status::Cancelled => ("cancelled", format!("{} was cancelled before it was done.", call.tool)),
+        Status::Running | Status::Failed if output.is_empty() => {
+            ("failed", format!("{} failed: {error}", call.tool))
+        }
+        Status::Running | Status::Failed => {
+            ("failed", format!("{} failed: {error}\n\nWhat it had so far:\n\n{output}", call.tool))
+        }
+    };
+    Ok(Event::ToolCompleted(Box::new(ToolCompleted {
+        turn,
+        call_id: call.call_id.clone(),
+        tool: call.tool.clone(),
+        status: status.into(),
+        output: json(&output_item(call, FunctionOutput::Text(text))),
+        details: serde_json::json!({"run": ended.run, "turns": ended.turns}),
+        provenance: "agent".into(),
+        duration_ms,
+        handoff: None,
+        spent: json(&ended.spent),
+    })))
 }
 
 /// Where a tool's output comes from.
@@ -338,6 +525,7 @@ fn completed(turn: u64, call: &Call, provenance: &str, result: &ToolResult, dura
         details: result.details.clone(),
         provenance: provenance.into(),
         duration_ms,
+        ..ToolCompleted::default()
     }))
 }
 
@@ -352,9 +540,8 @@ fn answer(turn: u64, call: &Call, status: &str, provenance: &str, text: &str) ->
         tool: call.tool.clone(),
         status: status.into(),
         output: json(&output_item(call, FunctionOutput::Text(text.into()))),
-        details: Value::Null,
         provenance: provenance.into(),
-        duration_ms: 0,
+        ..ToolCompleted::default()
     }))
 }
 

@@ -13,7 +13,7 @@ use mooring_sandbox::{
 };
 use serde_json::Value;
 
-use super::{Driver, elapsed_ms, json};
+use super::{Driver, elapsed_ms, json, seat};
 use crate::HarnessError;
 
 /// How long the workspace has to say what it says about itself.
@@ -21,7 +21,9 @@ const CONTEXT_DEADLINE: Duration = Duration::from_mins(1);
 
 impl Driver<'_> {
     pub(super) async fn start_sandbox(&mut self) -> Result<(), HarnessError> {
-        let Some(client) = self.host.sandbox.clone() else {
+        // The run's sandbox is that of the agent that it began with, whoever works in it now.
+        let entry = self.state.started.agent["name"].as_str().unwrap_or_default();
+        let Some(client) = seat(self.host, &self.run, entry)?.sandbox.clone() else {
             return Err(HarnessError::Missing { run: self.run.clone(), what: "a sandbox".into() });
         };
         let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
@@ -101,6 +103,9 @@ impl Driver<'_> {
             return Ok((session, None));
         }
         let started = &self.state.started;
+        if let Some(parent) = &self.fork_of {
+            return self.fork(client, session_id, parent.as_ref()).await.map(|session| (session, None));
+        }
         let manifest = Manifest::from_value(&started.manifest)
             .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
         let base = started.manifest_base.clone().unwrap_or_default();
@@ -111,6 +116,28 @@ impl Driver<'_> {
         session.start().await?;
         let staged = materialise(&plan, session.as_ref()).await?;
         Ok((session, Some(json(&staged))))
+    }
+}
+
+/// How much of a workspace's copy may be on its way.
+const COPY_BUFFER: usize = 1 << 20;
+
+impl Driver<'_> {
+    /// A session that begins with a copy of another's workspace.
+    async fn fork(
+        &self,
+        client: &dyn SandboxClient,
+        session_id: &str,
+        parent: &dyn SandboxSession,
+    ) -> Result<Arc<dyn SandboxSession>, SandboxError> {
+        let manifest = Manifest::from_value(&self.state.started.manifest)
+            .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
+        let request = CreateRequest { session_id: session_id.into(), manifest, workspace: None };
+        let session = client.create(request).await?;
+        session.start().await?;
+        let (read, write) = tokio::io::duplex(COPY_BUFFER);
+        tokio::try_join!(parent.persist(Box::pin(write), &[]), session.restore(Box::pin(read)))?;
+        Ok(session)
     }
 }
 

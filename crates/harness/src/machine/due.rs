@@ -3,7 +3,7 @@
 use mooring_journal::event::{RunError, RunFinished};
 use mooring_model::StopReason;
 
-use super::{Approval, CallStatus, Next, State, Status};
+use super::{Call, CallStatus, Next, State, Status};
 
 impl State {
     /// What is due now.
@@ -21,15 +21,15 @@ impl State {
         if let Some(failure) = &self.model_failure {
             return self.finish(Status::Failed, None, Some(failure.clone()));
         }
-        if open && self.open_calls().all(|call| matches!(call.approval, Approval::Asked(_))) {
+        if open && self.open_calls().all(Call::waits) {
             return self.finish(Status::Waiting, None, None);
         }
         if let Some(most) = self.limits.max_tool_calls {
             let new = self.open_calls().filter(|call| call.status == CallStatus::New).count() as u64;
-            if new > 0 && self.tool_calls + new > most {
+            if new > 0 && self.spent.tool_calls + new > most {
                 return self.exhausted(&format!(
                     "the run made {} tool calls of at most {most}, and {new} more are asked for. Raise max_tool_calls",
-                    self.tool_calls
+                    self.spent.tool_calls
                 ));
             }
         }
@@ -41,6 +41,9 @@ impl State {
         }
         if open {
             return Next::Tools;
+        }
+        if let Some(to) = &self.handoff {
+            return Next::HandOff { to: to.clone() };
         }
         match &self.last_answer {
             Some(answer) if !answer.called => match &answer.stop_reason {
@@ -65,10 +68,10 @@ impl State {
     }
 
     fn next_turn(&self) -> Next {
-        if self.turns >= self.limits.max_turns {
+        if self.spent.turns >= self.limits.max_turns {
             let message = format!(
                 "the run took {} turns, its limit, without an answer. Raise max_turns in the agent's [limits]",
-                self.turns
+                self.spent.turns
             );
             return self.finish(Status::Failed, None, Some(error("max_turns", message)));
         }
@@ -77,7 +80,7 @@ impl State {
         {
             return self.exhausted(&format!(
                 "the run used {} tokens of at most {most}, and the next answer would take it over. Raise max_tokens",
-                self.usage.total()
+                self.spent.usage.total()
             ));
         }
         if self.sandbox.needed && !self.sandbox.running {
@@ -91,7 +94,7 @@ impl State {
     pub fn tokens_left(&self) -> Option<u64> {
         let most = self.limits.max_tokens?;
         let read = self.last_answer.as_ref().map_or(0, |answer| answer.usage.total());
-        Some(most.saturating_sub(self.usage.total() + read))
+        Some(most.saturating_sub(self.spent.usage.total() + read))
     }
 
     /// The run ends with what it has.
@@ -107,7 +110,7 @@ impl State {
             status: status.as_str().into(),
             output,
             error,
-            usage: serde_json::to_value(self.usage).unwrap_or_default(),
+            usage: serde_json::to_value(self.spent.usage).unwrap_or_default(),
             turns: self.turns,
         }))
     }

@@ -11,7 +11,7 @@ use crate::world::{World, call, events, host, new_run, script, tools};
 
 fn asking(rules: &serde_json::Value) -> NewRun {
     let mut new = new_run("r");
-    new.agent.policy = serde_json::from_value(json!({"rules": rules, "expires_s": 3600})).unwrap();
+    new.entry.agent.policy = serde_json::from_value(json!({"rules": rules, "expires_s": 3600})).unwrap();
     new
 }
 
@@ -208,7 +208,7 @@ fn a_question_fits_one_run_call_and_policy() {
                 let setup = Setup::new(vec![vec![call("pay", "a")], vec![Item::assistant("done")]]);
                 let mut new = new_run(id);
                 let rules = json!([{"tool": "pay", "action": "ask", "reason": reason}]);
-                new.agent.policy =
+                new.entry.agent.policy =
                     Policy { rules: serde_json::from_value(rules).unwrap(), ..Policy::default() };
                 start(&setup.host(), new).await.unwrap();
                 let records = events(&setup.journal, id).await;

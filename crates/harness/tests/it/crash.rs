@@ -102,7 +102,8 @@ fn tool_of(call_id: &str) -> &str {
 /// The run of these tests: payments need an approval.
 fn asking() -> NewRun {
     let mut new = new_run("r");
-    new.agent.policy = serde_json::from_value(json!({"rules": [{"tool": "pay", "action": "ask"}]})).unwrap();
+    new.entry.agent.policy =
+        serde_json::from_value(json!({"rules": [{"tool": "pay", "action": "ask"}]})).unwrap();
     new
 }
 

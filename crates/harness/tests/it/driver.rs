@@ -72,7 +72,8 @@ async fn a_listing_shows_how_the_run_stands() {
         rows[0].summary,
         json!({"status": "completed", "agent": "tester", "model": "script:test", "turns": 1, "input": "change the world",
             "usage": {"input_tokens": 10, "cached_input_tokens": 0, "cache_write_tokens": 0, "output_tokens": 5,
-                "reasoning_tokens": 0}, "session": null, "approvals": []})
+                "reasoning_tokens": 0}, "parent": null,
+            "session": null, "approvals": []})
     );
 }
 
@@ -150,7 +151,7 @@ async fn a_run_that_never_answers_ends_at_its_limit() {
     let turns = (0..30).map(|turn| vec![call("look", &format!("c{turn}"))]).collect();
     let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
     let mut new = new_run("r1");
-    new.limits = Limits { max_turns: 3, ..Limits::default() };
+    new.entry.limits = Limits { max_turns: 3, ..Limits::default() };
     let finished = start(&host, new).await.unwrap();
     assert_eq!((finished.status, finished.turns), (Status::Failed, 3));
     insta::assert_debug_snapshot!(finished.error.unwrap(), @r#"
@@ -185,7 +186,7 @@ async fn a_run_ends_before_it_goes_over_its_tokens() {
         (0..30).map(|turn| vec![Item::assistant("so far"), call("look", &format!("c{turn}"))]).collect();
     let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
     let mut new = new_run("r1");
-    new.limits = Limits { max_tokens: Some(70), ..Limits::default() };
+    new.entry.limits = Limits { max_tokens: Some(70), ..Limits::default() };
     let finished = start(&host, new).await.unwrap();
     assert_eq!((finished.status, finished.turns, finished.usage.total()), (Status::Failed, 4, 60));
     assert_eq!(finished.output.as_deref(), Some("so far"), "what it has is not lost");
@@ -210,7 +211,7 @@ async fn a_run_ends_before_it_makes_too_many_calls() {
         vec![vec![call("pay", "a")], vec![call("pay", "b"), call("pay", "c")], vec![Item::assistant("done")]];
     let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
     let mut new = new_run("r1");
-    new.limits = Limits { max_tool_calls: Some(2), ..Limits::default() };
+    new.entry.limits = Limits { max_tool_calls: Some(2), ..Limits::default() };
     let finished = start(&host, new).await.unwrap();
     assert_eq!(finished.error.unwrap().code, "budget_exhausted");
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mooring_capability::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentSpec, Host, Limits, NewRun, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer};
 use mooring_journal::{Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -159,9 +159,7 @@ pub(crate) fn host(
     let clock = AtomicI64::new(1_700_000_000_000);
     let host = Host {
         journal,
-        model,
-        sandbox: None,
-        tools,
+        agents: Arc::new(BTreeMap::from([("tester".into(), AgentHost { model, tools, sandbox: None })])),
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
         cancel: CancellationToken::new(),
@@ -171,21 +169,30 @@ pub(crate) fn host(
     (host, seen)
 }
 
+pub(crate) fn member(name: &str) -> Member {
+    Member {
+        agent: AgentSpec { name: name.into(), model: "script:test".into(), ..AgentSpec::default() },
+        limits: Limits { max_turns: 20, ..Limits::default() },
+        instructions: "Be careful.".into(),
+        manifest: Manifest::default(),
+        manifest_base: "/".into(),
+        sandbox: Value::Null,
+    }
+}
+
 pub(crate) fn new_run(id: &str) -> NewRun {
     NewRun {
         id: RunId(id.into()),
         session_id: format!("{id}-session"),
-        agent: AgentSpec { name: "tester".into(), model: "script:test".into(), ..AgentSpec::default() },
-        limits: Limits { max_turns: 20, ..Limits::default() },
+        entry: member("tester"),
+        team: BTreeMap::new(),
         input: vec![Item::user("change the world")],
+        read: Vec::new(),
         history: None,
         sandbox_state: None,
-        instructions: "Be careful.".into(),
-        manifest: Manifest::default(),
-        manifest_base: "/".into(),
         workspace: None,
-        sandbox: Value::Null,
         parent: None,
+        depth: 0,
         labels: BTreeMap::new(),
     }
 }

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, History,
-    ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, HandedOff, History,
+    Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
+    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -43,7 +43,13 @@ fn names(extension: &str) -> Vec<String> {
 fn every_history_loads_and_is_written_back_the_same() {
     assert_eq!(
         names(".jsonl"),
-        ["v1-approvals.jsonl", "v1-conversations.jsonl", "v1-every-event.jsonl", "v1-unknown-events.jsonl"]
+        [
+            "v1-agents.jsonl",
+            "v1-approvals.jsonl",
+            "v1-conversations.jsonl",
+            "v1-every-event.jsonl",
+            "v1-unknown-events.jsonl",
+        ]
     );
     for name in names(".jsonl") {
         let written: Vec<_> =
@@ -59,8 +65,9 @@ fn the_histories_have_every_event() {
             |record: &Record| serde_json::to_value(record).unwrap()["type"].as_str().unwrap().to_owned();
         records.iter().map(kind).collect()
     };
-    let history =
-        ["v1-every-event.jsonl", "v1-approvals.jsonl", "v1-conversations.jsonl"].map(records).concat();
+    let known = |name: &String| name != "v1-unknown-events.jsonl";
+    let history: Vec<Record> =
+        names(".jsonl").iter().filter(|name| known(name)).flat_map(|name| records(name)).collect();
     assert_eq!(kinds(&history), kinds(&every_event()));
     assert!(!history.iter().any(|record| matches!(record.event, Event::Unknown(_))));
     assert!(
@@ -143,6 +150,18 @@ async fn append(journal: &SqliteJournal, claim: &Claim, record: &Record) -> u64 
     journal.append(append).await.unwrap()
 }
 
+fn member() -> Member {
+    Member {
+        agent: json!({"name": "mate"}),
+        instructions: "instructions".to_owned(),
+        tools: vec![json!({"name": "tool"})],
+        limits: json!({"max_turns": 1}),
+        manifest: json!({"version": 1}),
+        manifest_base: Some("base".to_owned()),
+        sandbox: json!({"isolation": "namespaces"}),
+    }
+}
+
 /// One of each, all fields set. The compiler asks for a field that is new.
 fn every_event() -> Vec<Record> {
     let events = [
@@ -154,6 +173,7 @@ fn every_event() -> Vec<Record> {
                 run: run_id("before"),
                 items: 2,
                 responses: 1,
+                answers: [("model".to_owned(), 1)].into(),
                 read: vec!["sandbox".to_owned()],
             }),
             manifest: json!({"version": 1}),
@@ -163,11 +183,14 @@ fn every_event() -> Vec<Record> {
             limits: json!({"max_turns": 1}),
             instructions: "instructions".to_owned(),
             tools: vec![json!({"name": "tool"})],
+            team: [("mate".to_owned(), member())].into(),
+            read: vec!["agent".to_owned()],
             parent: Some(Parent {
                 run: RunId("parent".to_owned()),
                 call_id: Some("call".to_owned()),
                 seq: Some(1),
             }),
+            depth: 1,
             labels: [("task".to_owned(), "label".to_owned())].into(),
         })),
         Event::DriverAttached(DriverAttached { pid: 1, runtime: "runtime".to_owned(), resumed: true }),
@@ -242,6 +265,8 @@ fn every_event() -> Vec<Record> {
             effect: "pure".to_owned(),
             key: "key".to_owned(),
             prepared: json!({"exists": false}),
+            child: Some(RunId("child".to_owned())),
+            reserved: json!({"max_tokens": 1}),
         }),
         Event::ToolCompleted(Box::new(ToolCompleted {
             turn: 1,
@@ -252,6 +277,22 @@ fn every_event() -> Vec<Record> {
             details: json!({"exit": 0}),
             provenance: "sandbox".to_owned(),
             duration_ms: 1,
+            handoff: Some("mate".to_owned()),
+            spent: json!({"turns": 1}),
+        })),
+        Event::ToolSuspended(ToolSuspended {
+            turn: 1,
+            call_id: "call".to_owned(),
+            tool: "tool".to_owned(),
+            reason: "reason".to_owned(),
+            child: Some(RunId("child".to_owned())),
+        }),
+        Event::HandedOff(Box::new(HandedOff {
+            turn: 1,
+            from: "agent".to_owned(),
+            to: "mate".to_owned(),
+            items: Some(vec![json!({"type": "message"})]),
+            filter: "folded".to_owned(),
         })),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
         Event::RunFinished(RunFinished {

@@ -4,14 +4,14 @@ use mooring_capability::ToolStatus;
 use mooring_model::{Content, FunctionOutput};
 use serde_json::json;
 
-use crate::support::{call, connect_one, done, everything, failed, names, tool};
+use crate::support::{all, call, connect_one, done, everything, failed, names, tool};
 
 #[tokio::test]
 async fn its_tools_are_listed_and_called() {
     let servers = connect_one(everything("")).await;
     let info: Vec<_> = servers.servers().collect();
     assert_eq!(info[0].protocol, "2025-11-25");
-    assert_eq!(info[0].tools, servers.tools().len());
+    assert_eq!(info[0].tools, all(&servers).len());
     insta::assert_snapshot!(names(&servers).join("\n"));
     insta::assert_json_snapshot!(tool(&servers, "s__get-sum").spec());
 

@@ -4,7 +4,7 @@ use mooring_capability::Effect;
 use mooring_mcp::McpServers;
 use serde_json::json;
 
-use crate::support::{connect, connect_one, done, failed, fake, names, refused, tool};
+use crate::support::{all, connect, connect_one, done, failed, fake, names, refused, tool};
 
 fn effects(servers: &McpServers) -> [Effect; 3] {
     ["s__meta", "s__reader", "s__repeater"].map(|name| tool(servers, name).effect())
@@ -45,7 +45,7 @@ async fn a_server_whose_name_could_clash_with_another_is_refused() {
     let bad = ["", "a__b", "a_", "a b", &"a".repeat(33)].map(str::to_owned);
     for name in &bad {
         let (servers, failures) = connect([(name.as_str(), fake(&[], ""))]).await;
-        assert!(servers.tools().is_empty());
+        assert!(all(&servers).is_empty());
         assert_eq!(failures.len(), 1, "{name}");
     }
 }

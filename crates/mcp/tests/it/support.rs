@@ -74,19 +74,25 @@ pub(crate) async fn connect_one(config: McpConfig) -> McpServers {
 /// Connects one server that has to fail, and gives the report.
 pub(crate) async fn refused(config: McpConfig) -> String {
     let (servers, failures) = connect([("s", config)]).await;
-    assert!(servers.tools().is_empty());
+    assert!(all(&servers).is_empty());
     assert_eq!(failures.len(), 1);
     failures[0].to_string()
 }
 
+/// The tools of all servers.
+pub(crate) fn all(servers: &McpServers) -> Vec<Arc<dyn Tool>> {
+    let names: Vec<String> = servers.servers().map(|info| info.name.clone()).collect();
+    servers.tools(&names)
+}
+
 /// The names of all tools.
 pub(crate) fn names(servers: &McpServers) -> Vec<String> {
-    servers.tools().iter().map(|tool| tool.spec().name).collect()
+    all(servers).iter().map(|tool| tool.spec().name).collect()
 }
 
 /// A tool by its whole name.
 pub(crate) fn tool(servers: &McpServers, name: &str) -> Arc<dyn Tool> {
-    let mut tools = servers.tools().into_iter();
+    let mut tools = all(servers).into_iter();
     let found = tools.find(|tool| tool.spec().name == name);
     found.unwrap_or_else(|| panic!("there is no tool {name}"))
 }

@@ -1,0 +1,241 @@
+//! Agents together: handing the conversation over, and runs that belong to a call.
+//!
+//! A sub-agent's run is named after the call that starts it. Whoever performs the call again after a crash finds the
+//! run and goes on with it, so that the call is idempotent whatever the sub-agent does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mooring_capability::{BoxFuture, ToolInput};
+use mooring_journal::event::{self, HandedOff, Parent};
+use mooring_journal::{Event, JournalError, Record, RunId};
+use mooring_manifest::Manifest;
+use mooring_model::Item;
+use mooring_sandbox::SandboxSession;
+use tokio_util::sync::CancellationToken;
+
+use super::{Driver, begin, by_name, finished, fold, json, owner, refuse, seat, take_up};
+use crate::run::{Finished, Host, Member, NewRun};
+use crate::team::MAX_DEPTH;
+use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Status, SubAgent, SubSandbox};
+
+/// A run that a call starts, or goes on with.
+pub(super) struct ChildRun {
+    host: Host,
+    new: NewRun,
+    fork_of: Option<Arc<dyn SandboxSession>>,
+}
+
+impl Driver<'_> {
+    /// Lets another agent go on.
+    pub(super) fn hand_off(&mut self, to: &str) -> Result<(), HarnessError> {
+        let handoff = self.state.agent.handoffs.iter().find(|handoff| handoff.agent == to);
+        let filter = handoff.map(|handoff| handoff.filter).unwrap_or_default();
+        let items = filter.apply(&self.state.items);
+        self.push(Event::HandedOff(Box::new(HandedOff {
+            turn: self.state.turns,
+            from: self.state.agent.name.clone(),
+            to: to.into(),
+            items: items.map(|items| items.iter().map(json).collect()),
+            filter: filter.as_str().into(),
+        })))?;
+        let seat = seat(self.host, &self.run, to)?;
+        self.specs = self.state.tools();
+        self.tools = by_name(seat, &self.specs);
+        self.model = Arc::clone(&seat.model);
+        Ok(())
+    }
+
+    /// The id of the run that a call starts.
+    pub(super) fn child_id(&self, call: &Call) -> RunId {
+        // Its place among the turn's calls: two calls may have one id.
+        let place = self.state.calls.iter().take_while(|other| *other != call).count();
+        RunId(format!("{}-{}-{place}", self.run, self.state.turns))
+    }
+
+    /// What is set aside for each of so many runs that begin now.
+    pub(super) fn share(&self, runs: u64) -> Budget {
+        let reserved = self.state.open_calls().map(|call| &call.reserved);
+        Budget::left(&self.state.limits, &self.state.spent, reserved).share(runs)
+    }
+
+    /// The run of a call to a sub-agent, or what to tell the model.
+    pub(super) fn child(
+        &self,
+        call: &Call,
+        agent: &SubAgent,
+        input: &ToolInput,
+        id: RunId,
+        reserved: &Budget,
+    ) -> Result<ChildRun, String> {
+        let started = &self.state.started;
+        let depth = started.depth + 1;
+        if depth > MAX_DEPTH {
+            return Err(format!(
+                "Agents may give work to agents {MAX_DEPTH} deep at most. Do this yourself."
+            ));
+        }
+        let text = match input {
+            ToolInput::Json(arguments) => arguments["input"].as_str().map(str::to_owned),
+            ToolInput::Text(text) => Some(text.clone()),
+        };
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+            return Err(format!(
+                "{} needs its task as the string 'input'. Call it again with one.",
+                call.tool
+            ));
+        };
+        let unusable = |reason: String| format!("{} cannot be started: {reason}", call.tool);
+        let mut entry = self.member(&agent.agent).map_err(unusable)?;
+        entry.limits = entry.limits.within(reserved);
+        let mut fork_of = None;
+        if agent.sandbox == SubSandbox::Fork {
+            let Some(session) = &self.session else {
+                return Err(unusable("this agent has no sandbox whose workspace it could work on".into()));
+            };
+            fork_of = Some(Arc::clone(session));
+            entry.manifest =
+                Manifest::from_value(&started.manifest).map_err(|error| unusable(error.to_string()))?;
+            entry.manifest_base = started.manifest_base.clone().unwrap_or_default().into();
+        }
+        let mut host = self.host.clone();
+        host.cancel = self.cancel.child_token();
+        host.observer = Arc::new(Nested(Arc::clone(&self.host.observer)));
+        let mut labels = started.labels.clone();
+        // A conversation goes on with its own runs, not with those of its sub-agents.
+        labels.remove("session");
+        let new = NewRun {
+            session_id: id.0.clone(),
+            id,
+            team: self.reachable(&entry.agent).map_err(unusable)?,
+            entry,
+            input: vec![Item::user(text)],
+            read: self.state.read.iter().cloned().collect(),
+            history: None,
+            sandbox_state: None,
+            workspace: None,
+            parent: Some(Parent { run: self.run.clone(), call_id: Some(call.call_id.clone()), seq: None }),
+            depth,
+            labels,
+        };
+        Ok(ChildRun { host, new, fork_of })
+    }
+
+    /// Cancels the run of a call, if there is one and it is not over.
+    pub(super) fn cancel_child<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            let Some(id) = &call.child else { return Ok(()) };
+            let claim = match self.host.journal.claim(id, &owner(self.host)).await {
+                Err(JournalError::UnknownRun { .. }) => return Ok(()),
+                claim => claim?,
+            };
+            if claim.last_seq == 0 {
+                return Ok(());
+            }
+            let state = fold(self.host.journal.as_ref(), id, |_| {}).await?;
+            if !matches!(state.status, Status::Running | Status::Waiting) {
+                return Ok(());
+            }
+            let mut host = self.host.clone();
+            host.cancel = CancellationToken::new();
+            host.cancel.cancel();
+            host.observer = Arc::new(Nested(Arc::clone(&self.host.observer)));
+            take_up(&host, id, claim, state).await?.drive().await.map(drop)
+        })
+    }
+
+    /// The run's record of an agent, with all that a run of its own needs.
+    fn member(&self, name: &str) -> Result<Member, String> {
+        let started = &self.state.started;
+        let own;
+        let member = match started.team.get(name) {
+            Some(member) => member,
+            None if started.agent["name"] == name => {
+                own = event::Member {
+                    agent: started.agent.clone(),
+                    instructions: started.instructions.clone(),
+                    tools: Vec::new(),
+                    limits: started.limits.clone(),
+                    manifest: started.manifest.clone(),
+                    manifest_base: started.manifest_base.clone(),
+                    sandbox: started.sandbox["options"].clone(),
+                };
+                &own
+            }
+            None => return Err(format!("the run has no agent '{name}'")),
+        };
+        let unreadable =
+            |what: &str, error: &dyn std::fmt::Display| format!("its {what} cannot be read: {error}");
+        Ok(Member {
+            agent: serde_json::from_value(member.agent.clone())
+                .map_err(|error| unreadable("agent", &error))?,
+            limits: serde_json::from_value(member.limits.clone())
+                .map_err(|error| unreadable("limits", &error))?,
+            instructions: member.instructions.clone(),
+            manifest: Manifest::from_value(&member.manifest)
+                .map_err(|error| unreadable("manifest", &error))?,
+            manifest_base: PathBuf::from(member.manifest_base.clone().unwrap_or_default()),
+            sandbox: member.sandbox.clone(),
+        })
+    }
+
+    /// The agents that this one may hand over to or give work to, and those that they may, and so on.
+    fn reachable(&self, from: &AgentSpec) -> Result<BTreeMap<String, Member>, String> {
+        let mut team: BTreeMap<String, Member> = BTreeMap::new();
+        let mut due: Vec<String> = from.mates().map(str::to_owned).collect();
+        while let Some(name) = due.pop() {
+            if name != from.name && !team.contains_key(&name) {
+                let member = self.member(&name)?;
+                due.extend(member.agent.mates().map(str::to_owned));
+                team.insert(name, member);
+            }
+        }
+        Ok(team)
+    }
+}
+
+impl ChildRun {
+    /// Drives the run to its end, from wherever it stands.
+    pub(super) fn drive(self) -> BoxFuture<'static, Result<Finished, HarnessError>> {
+        Box::pin(async move {
+            let Self { host, new, fork_of } = self;
+            let id = new.id.clone();
+            let mut driver = match host.journal.claim(&id, &owner(&host)).await {
+                Err(JournalError::UnknownRun { .. }) => {
+                    refuse(&host, &new).await?;
+                    let claim = host.journal.create(&id, (host.now_ms)(), &owner(&host)).await?;
+                    begin(&host, new, claim)?
+                }
+                Err(error) => return Err(error.into()),
+                // Its first driver died before it recorded how the run begins.
+                Ok(claim) if claim.last_seq == 0 => begin(&host, new, claim)?,
+                Ok(claim) => {
+                    let state = fold(host.journal.as_ref(), &id, |_| {}).await?;
+                    if !matches!(state.status, Status::Running | Status::Waiting) {
+                        return Ok(finished(&id, &state));
+                    }
+                    take_up(&host, &id, claim, state).await?
+                }
+            };
+            driver.fork_of = fork_of;
+            driver.drive().await
+        })
+    }
+}
+
+/// Watches a sub-agent's run: its events are shown, its words as they come are not, since they would mix with those
+/// of others.
+struct Nested(Arc<dyn Observer>);
+
+impl Observer for Nested {
+    fn recorded(&self, record: &Record) {
+        self.0.recorded(record);
+    }
+
+    fn live(&self, live: Live) {
+        if matches!(live, Live::Note(_)) {
+            self.0.live(live);
+        }
+    }
+}
