@@ -203,7 +203,6 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
         return Err(CommandError::input("sandbox.pids: must be at least 1"));
     }
     Ok(LocalOptions {
-        state_dir: home.state.clone(),
         isolation: match table.isolation {
             None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
             Some(IsolationArg::None) => IsolationLevel::None,
@@ -213,6 +212,7 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
             pids: table.pids,
             cpus: table.cpus,
         },
+        ..LocalOptions::new(&home.state)
     })
 }
 

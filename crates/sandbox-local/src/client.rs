@@ -3,16 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use mooring_sandbox::{
     BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
 };
 use mooring_supervisor::{Level, Limits, is_root, root_allowed};
+use mooring_supervisor_client::{SupervisedSession, gone};
 use serde::{Deserialize, Serialize};
 
-use crate::errors::{BACKEND, gone};
-use crate::session::LocalSession;
+use crate::launch::LocalLaunch;
 use crate::store;
+
+/// This backend's id.
+const BACKEND: &str = "local";
 
 /// How local sandboxes are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,12 +27,21 @@ pub struct LocalOptions {
     pub isolation: Level,
     /// Upper bounds for each sandbox.
     pub limits: Limits,
+    /// How long a sandbox lives on after its last client has gone, so that the next one, in whatever process, finds
+    /// its commands running. Clients are whoever can enter the session's directory: the same user. `None`: it ends
+    /// with the client that started it.
+    pub linger: Option<Duration>,
 }
 
 impl LocalOptions {
-    /// Fully isolated, without limits.
+    /// Fully isolated, without limits, ending with their client.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), isolation: Level::Namespaces, limits: Limits::default() }
+        Self {
+            state_dir: state_dir.into(),
+            isolation: Level::Namespaces,
+            limits: Limits::default(),
+            linger: None,
+        }
     }
 }
 
@@ -36,7 +49,7 @@ impl LocalOptions {
 #[derive(Debug)]
 pub struct LocalSandboxClient {
     options: LocalOptions,
-    sessions: Mutex<HashMap<String, Weak<LocalSession>>>,
+    sessions: Mutex<HashMap<String, Weak<SupervisedSession>>>,
 }
 
 /// What a session's state holds beside its id.
@@ -61,13 +74,24 @@ impl LocalSandboxClient {
         Self { options, sessions: Mutex::new(HashMap::new()) }
     }
 
-    fn open(&self, id: String, stored: Stored) -> Arc<dyn SandboxSession> {
+    fn open(&self, id: String, stored: Stored) -> Arc<SupervisedSession> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.strong_count() > 0);
         if let Some(session) = sessions.get(&id).and_then(Weak::upgrade) {
             return session;
         }
-        let session = Arc::new(LocalSession::new(id.clone(), stored, self.options.limits));
+        // Plain strings and maps: that always has a JSON form.
+        let data = serde_json::to_value(&stored).unwrap_or_default();
+        let state = SessionState { backend: BACKEND.into(), session_id: id.clone(), data };
+        let root = stored.root.clone();
+        let launch = LocalLaunch {
+            id: id.clone(),
+            folder: store::folder(&self.options.state_dir, &id),
+            stored,
+            limits: self.options.limits,
+            linger: self.options.linger,
+        };
+        let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
         sessions.insert(id, Arc::downgrade(&session));
         session
     }
@@ -88,7 +112,7 @@ impl LocalSandboxClient {
             });
         }
         let workspace = match &request.workspace {
-            Some(path) => store::make_named(path)?,
+            Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
         };
         let stored = Stored {
@@ -131,14 +155,11 @@ impl LocalSandboxClient {
     async fn delete_now(&self, state: &SessionState) -> Result<(), SandboxError> {
         let stored = read_state(state)?;
         let id = &state.session_id;
-        let running = {
-            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.remove(id).and_then(|session| session.upgrade())
-        };
-        if let Some(session) = running {
-            session.stop().await?;
-        }
-        if stored.private { store::remove(&self.options.state_dir, id) } else { Ok(()) }
+        // Whoever runs it: one that lives on between clients is ended, too.
+        self.open(id.clone(), stored.clone()).stop().await?;
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        // A named workspace lies elsewhere, and stays.
+        store::remove(&self.options.state_dir, id)
     }
 }
 

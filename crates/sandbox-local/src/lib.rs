@@ -22,11 +22,8 @@
 //! ```
 
 mod client;
-mod connection;
-mod errors;
+mod launch;
 mod probe;
-mod process;
-mod session;
 mod store;
 
 pub use client::{LocalOptions, LocalSandboxClient};

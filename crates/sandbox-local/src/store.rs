@@ -26,18 +26,23 @@ pub fn private_workspace(state_dir: &Path, session_id: &str) -> PathBuf {
     folder(state_dir, session_id).join("workspace")
 }
 
-/// Makes a private workspace, or finds it. Nobody else on the host can enter the directory above it.
+/// Makes a session's directory, or finds it. Nobody else on the host can enter it.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), SandboxError> {
+    let make = || -> std::io::Result<()> {
+        fs::create_dir_all(folder.parent().unwrap_or(folder))?;
+        match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    };
+    make().map_err(|error| file("create", folder, &error))
+}
+
+/// Makes a private workspace, or finds it.
 pub(crate) fn make_private(state_dir: &Path, id: &str) -> Result<PathBuf, SandboxError> {
-    let folder = folder(state_dir, id);
+    make_folder(&folder(state_dir, id))?;
     let workspace = private_workspace(state_dir, id);
     let make = || -> std::io::Result<PathBuf> {
-        fs::create_dir_all(state_dir.join("sandboxes"))?;
-        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(std::io::Error::new(error.kind(), format!("{}: {error}", folder.display())));
-            }
-            _ => {}
-        }
         fs::create_dir_all(&workspace)?;
         fs::canonicalize(&workspace)
     };
@@ -45,7 +50,7 @@ pub(crate) fn make_private(state_dir: &Path, id: &str) -> Result<PathBuf, Sandbo
 }
 
 /// Makes sure that a caller's directory is there.
-pub(crate) fn make_named(path: &Path) -> Result<PathBuf, SandboxError> {
+pub(crate) fn make_named(path: &Path, state_dir: &Path) -> Result<PathBuf, SandboxError> {
     let make = || {
         fs::create_dir_all(path)?;
         fs::canonicalize(path)
@@ -54,10 +59,19 @@ pub(crate) fn make_named(path: &Path) -> Result<PathBuf, SandboxError> {
     if found == Path::new("/") {
         return Err(SandboxError::Invalid { reason: "the whole host cannot be a workspace".into() });
     }
+    // There lie the journal, and what other sandboxes are reached by.
+    if std::fs::canonicalize(state_dir).is_ok_and(|state| state.starts_with(&found)) {
+        let reason = format!(
+            "the workspace {} holds the state directory {}; use a workspace beside it",
+            found.display(),
+            state_dir.display()
+        );
+        return Err(SandboxError::Invalid { reason });
+    }
     Ok(found)
 }
 
-/// Removes a private workspace. One that is not there is no error.
+/// Removes a session's directory. One that is not there is no error.
 pub(crate) fn remove(state_dir: &Path, id: &str) -> Result<(), SandboxError> {
     let folder = folder(state_dir, id);
     remove_tree(&folder).map_err(|error| file("remove", &folder, &error))

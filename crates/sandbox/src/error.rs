@@ -64,6 +64,14 @@ pub enum SandboxError {
         /// Why.
         reason: String,
     },
+    /// A port inside cannot be connected to, or listened at.
+    #[error("port {port} in the sandbox: {reason}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why, in the system's words.
+        reason: String,
+    },
     /// A source on the host, or a repository, could not be staged.
     #[error("cannot stage entry '{entry}': {reason}")]
     Stage {

@@ -14,6 +14,7 @@ mod exec;
 mod file;
 mod git;
 mod materialise;
+mod network;
 mod none;
 mod plan;
 mod session;
@@ -28,6 +29,7 @@ pub use exec::{
 };
 pub use file::{FileKind, FileStat, WriteOptions};
 pub use materialise::{Materialised, apply_to_dir, materialise};
+pub use network::{ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler, Ports};
 pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{HostWorkspace, Isolation, SandboxSession};

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, ExecResult, FileStat, Process, SandboxError,
-    SessionState, WriteOptions, collect,
+    ArchiveReader, ArchiveWriter, BoxFuture, Egress, ExecRequest, ExecResult, FileStat, Ports, Process,
+    SandboxError, SessionState, WriteOptions, collect,
 };
 
 /// What isolation a session really has, as found out when it started. Recorded with every session.
@@ -68,6 +68,20 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
 
     /// Starts a command.
     fn spawn(&self, request: ExecRequest) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>>;
+
+    /// A command by its number ([`Process::id`]), whoever started it. A client that comes back to a session that
+    /// lived on reads on from the cursor that it had, and has lost nothing.
+    ///
+    /// # Errors
+    /// [`SandboxError::Invalid`] where the session holds no such command, or not any more.
+    fn process(&self, number: u64) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
+        let error = SandboxError::Unsupported {
+            operation: format!("finding command {number} again"),
+            backend: self.state().backend,
+            reason: "its commands belong to the process that started them".into(),
+        };
+        Box::pin(std::future::ready(Err(error)))
+    }
 
     /// Runs a command to its end. Two deadlines guard it: the sandbox's own, and this side's.
     fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<ExecResult, SandboxError>> {
@@ -127,4 +141,14 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
 
     /// Replaces the workspace by a tar stream made with [`SandboxSession::persist`].
     fn restore(&self, archive: ArchiveReader) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Connections to servers inside. `None`: the backend has no way in.
+    fn ports(&self) -> Option<&dyn Ports> {
+        None
+    }
+
+    /// The way out, to be watched by the caller. `None`: the backend cannot offer one that is the only one.
+    fn egress(&self) -> Option<&dyn Egress> {
+        None
+    }
 }

@@ -21,7 +21,7 @@ pub struct Config {
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// Set up a sandbox and serve in it.
-    Start(Setup),
+    Start(Box<Setup>),
     /// Find out what this host can isolate.
     Probe {
         /// Where workspaces would lie.
@@ -42,12 +42,14 @@ pub enum Hello {
 }
 
 /// A running sandbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
     /// The protocol's generation.
     pub generation: u32,
     /// Each mechanism of isolation and its state.
     pub mechanisms: BTreeMap<String, String>,
+    /// The upper bounds that it was started with.
+    pub limits: Limits,
 }
 
 /// How far a sandbox is kept apart from its host.
@@ -92,6 +94,18 @@ pub struct Setup {
     pub environment: BTreeMap<String, String>,
     /// Upper bounds.
     pub limits: Limits,
+    /// How it lives on without a client. `None`: it ends with the client that started it.
+    pub linger: Option<Linger>,
+}
+
+/// How a sandbox lives on between clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linger {
+    /// The session's directory on the host, for [`crate::DOOR`] and [`crate::LOCK`]. Who can enter it can use the
+    /// sandbox.
+    pub folder: PathBuf,
+    /// How long it waits for the next client after the last has left, in milliseconds.
+    pub grace_ms: u64,
 }
 
 /// One thing that a sandbox needs from the host, and whether it is there.

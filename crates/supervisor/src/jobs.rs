@@ -26,6 +26,10 @@ use crate::world::World;
 const PULL: usize = 256 << 10;
 
 pub(crate) struct Job {
+    /// Whose it is.
+    pub(crate) client: u64,
+    /// That client is gone.
+    pub(crate) given_up: bool,
     /// `None` once it has ended.
     pub(crate) child: Option<Pid>,
     pub(crate) input: Option<OwnedFd>,
@@ -58,7 +62,7 @@ pub(crate) enum Task {
 }
 
 impl Job {
-    pub(crate) fn start(world: &World, task: &Task) -> Result<Self, Failure> {
+    pub(crate) fn start(world: &World, task: &Task, client: u64) -> Result<Self, Failure> {
         let fail =
             |error: std::io::Error| Failure::Invalid { reason: format!("cannot start a job: {error}") };
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| fail(errno.into()));
@@ -72,6 +76,8 @@ impl Job {
                     rustix::io::ioctl_fionbio(fd, true).map_err(|errno| fail(errno.into()))?;
                 }
                 Ok(Self {
+                    client,
+                    given_up: false,
                     child: Some(child),
                     input: Some(input),
                     output: Some(output),
@@ -126,10 +132,20 @@ impl Job {
     }
 
     pub(crate) fn abort(&mut self, request: u64) -> Option<Answer> {
+        self.kill();
+        self.finish(request)
+    }
+
+    /// Ends it for a client that is gone.
+    pub(crate) fn give_up(&mut self) {
+        self.given_up = true;
+        self.kill();
+    }
+
+    fn kill(&self) {
         if let Some(child) = self.child {
             let _ = rustix::process::kill_process(child, Signal::KILL);
         }
-        self.finish(request)
     }
 
     pub(crate) fn write(&mut self) -> Option<Answer> {

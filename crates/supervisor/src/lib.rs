@@ -14,6 +14,8 @@
 //! This is the only crate with `unsafe` code. All of it is in `sys` and `entry`.
 
 mod accounts;
+mod channels;
+mod clients;
 mod config;
 mod entry;
 mod exec;
@@ -22,6 +24,7 @@ mod frame;
 mod isolate;
 mod jobs;
 mod kill;
+mod linger;
 mod link;
 mod log;
 mod monitor;
@@ -34,7 +37,8 @@ mod sys;
 pub mod wire;
 mod world;
 
-pub use config::{Check, Config, Hello, Level, Limits, Ready, Setup, Task};
+pub use config::{Check, Config, Hello, Level, Limits, Linger, Ready, Setup, Task};
 pub use entry::{NAME, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
 pub use isolate::{is_root, names_on_disk, root_allowed};
+pub use linger::{DOOR, LOCK};

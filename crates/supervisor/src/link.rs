@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::frame::{Decoder, Frame, encode};
+use crate::frame::{Decoder, Frame, FrameError, encode};
 use crate::wire::{Failure, Reply, Request, Response};
 
 /// With more than this still to be sent, the supervisor takes no further request and answers no waiting reader:
@@ -65,7 +65,14 @@ impl Link {
         reply: Result<Reply, Failure>,
         payload: Vec<u8>,
     ) -> io::Result<()> {
-        self.send(&Response { id, reply }, payload)
+        match self.send(&Response { id, reply }, payload) {
+            Err(error) if is_too_long(&error) => {
+                // A directory of very many entries, say: one call's trouble, not everybody's.
+                let reply = Err(Failure::Invalid { reason: format!("the answer is too long: {error}") });
+                self.send(&Response { id, reply }, Vec::new())
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn send<H: Serialize>(&mut self, header: &H, mut payload: Vec<u8>) -> io::Result<()> {
@@ -100,4 +107,8 @@ impl Link {
         }
         Ok(())
     }
+}
+
+fn is_too_long(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>()).is_some()
 }

@@ -14,11 +14,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use crate::accounts::{AGENT_ID, Accounts};
+use crate::clients::{Clients, Door};
 use crate::config::{Config, Hello, Level, Ready, Setup, Task};
 use crate::frame::{Decoder, encode};
 use crate::isolate::cgroup::Groups;
 use crate::isolate::{self, identity, mounts, refused};
 use crate::kill::{Processes, kill_all};
+use crate::linger::Lingering;
 use crate::link::Link;
 use crate::paths;
 use crate::probe;
@@ -55,6 +57,8 @@ fn start() -> io::Result<i32> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // A Ctrl-C at the harness's terminal is the harness's to handle.
     let _ = rustix::process::setsid();
+    // Where it was started is nobody's to keep busy.
+    rustix::process::chdir("/")?;
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
@@ -74,6 +78,26 @@ fn start() -> io::Result<i32> {
             return Ok(0);
         }
     };
+    let lingering = match setup.linger.as_ref().map(|linger| Lingering::make(&linger.folder)).transpose() {
+        Ok(lingering) => lingering,
+        Err(failure) => {
+            say(&socket, &Hello::Failed(failure))?;
+            return Ok(1);
+        }
+    };
+    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, decoder);
+    if let Some(lingering) = &lingering {
+        lingering.close();
+    }
+    ended
+}
+
+fn prepare_and_supervise(
+    setup: &Setup,
+    lingering: Option<&Lingering>,
+    socket: OwnedFd,
+    decoder: Decoder,
+) -> io::Result<i32> {
     let mut groups = match Groups::make(
         &setup.session,
         &setup.limits,
@@ -85,13 +109,19 @@ fn start() -> io::Result<i32> {
             return Ok(1);
         }
     };
-    let ended = supervise(&setup, &mut groups, socket, decoder);
+    let ended = supervise(setup, &mut groups, lingering, socket, decoder);
     groups.remove();
     ended
 }
 
 /// Starts the inner process and waits for its end.
-fn supervise(setup: &Setup, groups: &mut Groups, socket: OwnedFd, decoder: Decoder) -> io::Result<i32> {
+fn supervise(
+    setup: &Setup,
+    groups: &mut Groups,
+    lingering: Option<&Lingering>,
+    socket: OwnedFd,
+    decoder: Decoder,
+) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
     let workspace = if isolated && identity::is_root() {
         match identity::mapped_workspace(&setup.workspace, setup.private) {
@@ -114,7 +144,7 @@ fn supervise(setup: &Setup, groups: &mut Groups, socket: OwnedFd, decoder: Decod
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let result = Inner { setup, workspace, groups }.run(&go, &socket, decoder);
+            let result = Inner { setup, workspace, groups, lingering }.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
                 Err(failure) => {
@@ -177,6 +207,7 @@ struct Inner<'a> {
     setup: &'a Setup,
     workspace: Option<(OwnedFd, &'static str)>,
     groups: &'a mut Groups,
+    lingering: Option<&'a Lingering>,
 }
 
 impl Inner<'_> {
@@ -205,7 +236,7 @@ impl Inner<'_> {
         follow_parent(go).map_err(fail("PR_SET_PDEATHSIG"))?;
         let root =
             if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
-        let ready = Hello::Ready(Ready { generation: GENERATION, mechanisms });
+        let ready = Ready { generation: GENERATION, mechanisms, limits: self.setup.limits };
         let many_users = isolated && self.workspace.is_some();
         let serve = || -> io::Result<()> {
             let world = World {
@@ -221,9 +252,15 @@ impl Inner<'_> {
             let signals = child_signals()?;
             let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
             rustix::io::ioctl_fionbio(&socket, true)?;
-            let mut link = Link::new(socket, decoder);
-            link.send(&ready, Vec::new())?;
-            Server::new(world, link, signals)?.run()
+            let door = match (self.lingering, &self.setup.linger) {
+                (Some(lingering), Some(linger)) => Some(Door {
+                    listener: rustix::io::fcntl_dupfd_cloexec(&lingering.listener, 3)?,
+                    grace: Duration::from_millis(linger.grace_ms),
+                }),
+                _ => None,
+            };
+            let clients = Clients::new(Link::new(socket, decoder), door, ready)?;
+            Server::new(world, clients, signals)?.run()
         };
         serve().map_err(fail("supervisor"))
     }

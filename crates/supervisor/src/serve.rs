@@ -1,40 +1,38 @@
 //! The loop: one thread that listens to the harness, to every command and to the clock.
 //!
-//! It ends when the harness closes the socket, and takes everything with it.
+//! It ends with its last client (or some time after, see `clients`), and takes everything with it.
+
+mod call;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mooring_sandbox::{Outcome, Stream};
+use mooring_sandbox::Stream;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
+use crate::channels::{self, Channels};
+use crate::clients::{self, Clients};
 use crate::config::Level;
-use crate::files;
 use crate::jobs::{Answer, Job, Task};
 use crate::kill::{Processes, kill_all};
-use crate::link::Link;
-use crate::process::{Process, StartAnswer, Waiter};
-use crate::spawn::spawn;
-use crate::wire::{Call, Failure, Reply, Request};
+use crate::process::{Process, StartAnswer};
+use crate::wire::{Failure, Reply, Request};
 use crate::world::World;
 
 /// The most commands and jobs at one time, ended but unreleased ones included.
 const MAX_PROCESSES: usize = 8192;
-/// The most bytes in one answer to a reader.
-const MAX_OUTPUT: u64 = 1 << 20;
-/// The longest that a reader may wait.
-const MAX_WAIT: Duration = Duration::from_hours(1);
 
 /// What an event is about. With the number of a process or a job it makes the kernel's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    Socket,
+    Client,
+    Door,
     Signals,
     Stdout,
     Stderr,
@@ -42,11 +40,14 @@ enum Source {
     Stdin,
     JobInput,
     JobOutput,
+    Channel,
+    Listener,
 }
 
 impl Source {
-    const ALL: [Self; 8] = [
-        Self::Socket,
+    const ALL: [Self; 11] = [
+        Self::Client,
+        Self::Door,
         Self::Signals,
         Self::Stdout,
         Self::Stderr,
@@ -54,26 +55,39 @@ impl Source {
         Self::Stdin,
         Self::JobInput,
         Self::JobOutput,
+        Self::Channel,
+        Self::Listener,
     ];
 
     fn token(self, number: u64) -> epoll::EventData {
-        epoll::EventData::new_u64(number << 3 | self as u64)
+        epoll::EventData::new_u64(number << 4 | self as u64)
     }
 
-    fn from_token(token: u64) -> (Self, u64) {
-        (Self::ALL[(token & 7) as usize], token >> 3)
+    /// `None`: no token of ours.
+    fn from_token(token: u64) -> Option<(Self, u64)> {
+        Some((*Self::ALL.get((token & 15) as usize)?, token >> 4))
+    }
+
+    fn of_channel(kind: channels::Kind, number: u64) -> epoll::EventData {
+        let source = match kind {
+            channels::Kind::Channel => Self::Channel,
+            channels::Kind::Listener => Self::Listener,
+        };
+        source.token(number)
     }
 }
 
 pub(crate) struct Server {
     world: World,
-    link: Link,
+    clients: Clients,
     epoll: OwnedFd,
     signals: SignalFd,
     processes: BTreeMap<u64, Process>,
     jobs: BTreeMap<u64, Job>,
+    channels: Channels,
     next: u64,
-    socket_interest: epoll::EventFlags,
+    /// A client asked for the end.
+    ending: bool,
     /// What is being read, whoever from.
     buffer: Vec<u8>,
 }
@@ -87,26 +101,26 @@ pub(crate) fn child_signals() -> io::Result<SignalFd> {
 }
 
 impl Server {
-    pub(crate) fn new(world: World, link: Link, signals: SignalFd) -> io::Result<Self> {
+    pub(crate) fn new(world: World, mut clients: Clients, signals: SignalFd) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let socket_interest = epoll::EventFlags::IN;
-        epoll::add(&epoll, link.fd(), Source::Socket.token(0), socket_interest)?;
+        clients.watch(&epoll, |number| Source::Client.token(number), Source::Door.token(0))?;
         epoll::add(&epoll, signals.as_fd(), Source::Signals.token(0), epoll::EventFlags::IN)?;
         let (processes, jobs) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self {
             world,
-            link,
+            clients,
             epoll,
             signals,
             processes,
             jobs,
+            channels: Channels::new(Source::of_channel),
             next: 1,
-            socket_interest,
+            ending: false,
             buffer: vec![0; 64 << 10],
         })
     }
 
-    /// Serves until the harness is gone. Then nothing that it started runs any more.
+    /// Serves until nobody wants it any more. Then nothing that it started runs any more.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let served = self.serve();
         self.end_all()?;
@@ -115,11 +129,20 @@ impl Server {
 
     fn serve(&mut self) -> io::Result<()> {
         // What came together with the configuration.
-        self.take_requests()?;
+        self.take_requests();
         let mut events = Vec::with_capacity(256);
         loop {
             let wait = self.advance(Instant::now())?;
-            self.update_socket()?;
+            let now = Instant::now();
+            for client in self.clients.take_lost(now)? {
+                self.forget_client(client);
+            }
+            if self.ending || self.clients.end().is_some_and(|end| end <= now) {
+                self.clients.flush();
+                return Ok(());
+            }
+            self.clients.update(&self.epoll, |number| Source::Client.token(number))?;
+            let wait = wait.into_iter().chain(self.clients.end()).min();
             let timeout = wait.map(|until| {
                 let left = until.saturating_duration_since(Instant::now());
                 // Rounded up: never wake before the moment.
@@ -133,26 +156,31 @@ impl Server {
             }
             let now = Instant::now();
             for event in events.drain(..) {
-                let (source, number) = Source::from_token(event.data.u64());
+                let Some((source, number)) = Source::from_token(event.data.u64()) else { continue };
                 let flags = event.flags;
                 match source {
-                    Source::Socket => {
-                        if flags.contains(epoll::EventFlags::OUT) {
-                            self.link.flush()?;
-                        }
-                        if flags.intersects(
-                            epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
-                        ) && !self.link.fill(&mut self.buffer)?
-                        {
-                            return Ok(());
-                        }
-                        self.take_requests()?;
+                    Source::Client => {
+                        self.clients.ready(number, flags, &mut self.buffer);
+                        self.take_requests();
+                    }
+                    Source::Door => {
+                        self.clients.admit(&self.epoll, |number| Source::Client.token(number))?;
                     }
                     Source::Signals => self.reap(now)?,
                     Source::JobInput | Source::JobOutput => {
                         let Some(job) = self.jobs.get_mut(&number) else { continue };
                         let answer = if source == Source::JobInput { job.write() } else { job.read() };
                         self.job_answer(number, answer)?;
+                    }
+                    Source::Channel | Source::Listener => {
+                        let kind = if source == Source::Channel {
+                            channels::Kind::Channel
+                        } else {
+                            channels::Kind::Listener
+                        };
+                        let answers =
+                            self.channels.ready(&self.epoll, kind, number).map_err(io::Error::other)?;
+                        self.answer_all(answers);
                     }
                     _ => self.process_event(source, number, now)?,
                 }
@@ -173,131 +201,42 @@ impl Server {
             }
             _ => {
                 let answer = process.hear(now);
-                self.start_answer(number, answer)?;
+                self.start_answer(number, answer);
             }
         }
         Ok(())
     }
 
-    /// Asks for what the socket is ready to do and we are ready to take.
-    fn update_socket(&mut self) -> io::Result<()> {
-        let mut interest = epoll::EventFlags::empty();
-        if !self.link.backlogged() {
-            interest |= epoll::EventFlags::IN;
+    fn take_requests(&mut self) {
+        for client in self.clients.all() {
+            while let Some(frame) = self.clients.next_request(client) {
+                let Request { id, call } = frame.header;
+                match self.call(id, call, frame.payload) {
+                    Ok(None) => {}
+                    Ok(Some((reply, payload))) => self.clients.answer(id, Ok(reply), payload),
+                    Err(failure) => self.clients.answer(id, Err(failure), Vec::new()),
+                }
+            }
         }
-        if self.link.has_unsent() {
-            interest |= epoll::EventFlags::OUT;
-        }
-        if interest != self.socket_interest {
-            epoll::modify(&self.epoll, self.link.fd(), Source::Socket.token(0), interest)?;
-            self.socket_interest = interest;
-        }
-        Ok(())
     }
 
-    fn take_requests(&mut self) -> io::Result<()> {
-        while !self.link.backlogged() {
-            let Some(frame) = self.link.next_request()? else { break };
-            let Request { id, call } = frame.header;
-            match self.call(id, call, frame.payload) {
-                Ok(None) => {}
-                Ok(Some((reply, payload))) => self.link.answer(id, Ok(reply), payload)?,
-                Err(failure) => self.link.answer(id, Err(failure), Vec::new())?,
-            }
+    /// Gives up what a client asked for and nobody else can use. Its commands go on: who comes next finds them.
+    fn forget_client(&mut self, client: u64) {
+        for process in self.processes.values_mut() {
+            process.waiters.retain(|waiter| clients::owner(waiter.request) != client);
         }
-        Ok(())
+        for job in self.jobs.values_mut().filter(|job| job.client == client) {
+            job.give_up();
+        }
+        self.jobs.retain(|_, job| !(job.given_up && job.child.is_none()));
+        self.channels.forget_client(client);
     }
 
-    /// Does a call. `None`: it is answered later.
-    fn call(&mut self, id: u64, call: Call, payload: Vec<u8>) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
-        let now = Instant::now();
-        let done = || Ok(Some((Reply::Done, Vec::new())));
-        match call {
-            Call::Spawn(call) => {
-                self.check_room()?;
-                let mut process = spawn(&self.world, &call, payload, now)?;
-                process.start_request = Some(id);
-                self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
-                Ok(None)
-            }
-            Call::Output { process, after, max_bytes, wait_ms } => {
-                let waiter = Waiter {
-                    request: id,
-                    after,
-                    max: max_bytes.clamp(1, MAX_OUTPUT) as usize,
-                    until: now + Duration::from_millis(wait_ms).min(MAX_WAIT),
-                };
-                // Answered by `advance`, before the loop waits.
-                self.process(process)?.waiters.push(waiter);
-                Ok(None)
-            }
-            Call::WriteStdin { process } => {
-                self.process(process)?.write(&payload)?;
-                self.watch_stdin(process).and_then(|()| done())
-            }
-            Call::CloseStdin { process } => {
-                self.process(process)?.close_stdin();
-                self.watch_stdin(process).and_then(|()| done())
-            }
-            Call::Resize { process, size } => self.process(process)?.resize(size).and_then(|()| done()),
-            Call::Signal { process, signal } => match self.process(process)?.signal(signal) {
-                Ok(()) | Err(Errno::SRCH) => done(),
-                Err(errno) => Err(Failure::Invalid { reason: format!("signal {signal}: {errno}") }),
-            },
-            Call::Cancel { process } => {
-                let process = self.process(process)?;
-                process.stop(Outcome::Cancelled, now);
-                process.stop_requests.push(id);
-                Ok(None)
-            }
-            Call::Release { process } => {
-                let Some(process) = self.processes.get_mut(&process) else { return done() };
-                process.kill(now);
-                process.released = true;
-                process.stop_requests.push(id);
-                Ok(None)
-            }
-            Call::Read { path, max_bytes } => {
-                let data = files::read(&self.world, &path, max_bytes)?;
-                Ok(Some((Reply::Done, data)))
-            }
-            Call::Write { path, options } => {
-                files::write(&self.world, &path, &payload, &options).and_then(|()| done())
-            }
-            Call::Rename { from, to } => files::rename(&self.world, &from, &to).and_then(|()| done()),
-            Call::List { path } => {
-                let files = files::list(&self.world, &path)?;
-                Ok(Some((Reply::Files { files }, Vec::new())))
-            }
-            Call::Mkdir { path, parents } => files::mkdir(&self.world, &path, parents).and_then(|()| done()),
-            Call::Remove { path, recursive: false } => {
-                files::remove(&self.world, &path).and_then(|()| done())
-            }
-            Call::Remove { path, recursive: true } => {
-                let number = self.start_job(&Task::Remove(path))?;
-                // It cannot have ended: reaping is the loop's.
-                self.job(number)?.finish(id);
-                Ok(None)
-            }
-            Call::Stat { path } => {
-                let files = vec![files::stat(&self.world, &path)?];
-                Ok(Some((Reply::Files { files }, Vec::new())))
-            }
-            Call::Unpack { path } => self.answer_job(&Task::Unpack(path)),
-            Call::Restore => self.answer_job(&Task::Restore),
-            Call::Persist { without } => self.answer_job(&Task::Persist(without)),
-            Call::Feed { job } => {
-                let answer = self.job(job)?.feed(id, payload);
-                self.job_reply(job, answer)
-            }
-            Call::Pull { job } => {
-                let answer = self.job(job)?.pull(id);
-                self.job_reply(job, answer)
-            }
-            Call::Abort { job } => {
-                let Some(found) = self.jobs.get_mut(&job) else { return done() };
-                let answer = found.abort(id);
-                self.job_reply(job, answer)
+    fn answer_all(&mut self, answers: Vec<channels::Answer>) {
+        for (request, answer) in answers {
+            match answer {
+                Ok((reply, payload)) => self.clients.answer(request, Ok(reply), payload),
+                Err(failure) => self.clients.answer(request, Err(failure), Vec::new()),
             }
         }
     }
@@ -347,22 +286,22 @@ impl Server {
         }
     }
 
-    fn start_answer(&mut self, number: u64, answer: Option<StartAnswer>) -> io::Result<()> {
-        let Some((request, result)) = answer else { return Ok(()) };
-        self.link.answer(request, result.map(|()| Reply::Started { process: number }), Vec::new())
+    fn start_answer(&mut self, number: u64, answer: Option<StartAnswer>) {
+        let Some((request, result)) = answer else { return };
+        self.clients.answer(request, result.map(|()| Reply::Started { process: number }), Vec::new());
     }
 
-    fn start_job(&mut self, task: &Task) -> Result<u64, Failure> {
+    fn start_job(&mut self, request: u64, task: &Task) -> Result<u64, Failure> {
         self.check_room()?;
-        let job = Job::start(&self.world, task)?;
+        let job = Job::start(&self.world, task, clients::owner(request))?;
         let number = self.next;
         self.next += 1;
         self.jobs.insert(number, job);
         Ok(number)
     }
 
-    fn answer_job(&mut self, task: &Task) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
-        let job = self.start_job(task)?;
+    fn answer_job(&mut self, request: u64, task: &Task) -> Result<Option<(Reply, Vec<u8>)>, Failure> {
+        let job = self.start_job(request, task)?;
         Ok(Some((Reply::Job { job }, Vec::new())))
     }
 
@@ -387,7 +326,7 @@ impl Server {
         self.watch_job(number)?;
         if let Some((request, result, payload)) = answer {
             self.forget_job(number, payload.is_empty());
-            self.link.answer(request, result.map(|()| Reply::Done), payload)?;
+            self.clients.answer(request, result.map(|()| Reply::Done), payload);
         }
         Ok(())
     }
@@ -426,7 +365,11 @@ impl Server {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let job = self.jobs.iter_mut().find(|(_, job)| job.child == Some(pid));
             if let Some((number, job)) = job {
-                let (number, answer) = (*number, job.ended());
+                let (number, answer, given_up) = (*number, job.ended(), job.given_up);
+                if given_up {
+                    self.jobs.remove(&number);
+                    continue;
+                }
                 self.job_answer(number, answer)?;
                 continue;
             }
@@ -434,7 +377,7 @@ impl Server {
             if let Some((number, process)) = process {
                 let (number, answer) = (*number, process.reaper_gone(now));
                 killed_reaper |= status.signaled();
-                self.start_answer(number, answer)?;
+                self.start_answer(number, answer);
             }
         }
         if killed_reaper { self.kill_strays() } else { Ok(()) }
@@ -467,9 +410,9 @@ impl Server {
         for (number, process) in &mut self.processes {
             let world = &self.world;
             let due = process.advance(now, || world.killed_by_memory()).map_err(io::Error::other)?;
-            let held_up = self.link.backlogged();
             let mut waiting = Vec::new();
             for waiter in std::mem::take(&mut process.waiters) {
+                let held_up = self.clients.backlogged(waiter.request);
                 let due =
                     process.log.end() > waiter.after || process.outcome.is_some() || waiter.until <= now;
                 if !due || held_up {
@@ -481,12 +424,12 @@ impl Server {
                 let (pieces, bytes, reached) = process.log.read(waiter.after, waiter.max);
                 let outcome = process.outcome.filter(|_| reached >= process.log.end());
                 let reply = Reply::Output { pieces, next: reached, outcome };
-                self.link.answer(waiter.request, Ok(reply), bytes)?;
+                self.clients.answer(waiter.request, Ok(reply), bytes);
             }
             process.waiters = waiting;
             if process.is_gone() {
                 for request in process.stop_requests.drain(..) {
-                    self.link.answer(request, Ok(Reply::Done), Vec::new())?;
+                    self.clients.answer(request, Ok(Reply::Done), Vec::new());
                 }
                 if process.released {
                     forget.push(*number);

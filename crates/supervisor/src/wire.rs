@@ -9,7 +9,7 @@ use mooring_sandbox::{CommandLine, FileStat, Outcome, Stream, TtySize, WriteOpti
 use serde::{Deserialize, Serialize};
 
 /// The protocol's generation. Both sides must speak the same one.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
 
 /// A call, from harness to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,6 +153,44 @@ pub enum Call {
         /// The job.
         job: u64,
     },
+    /// Connect to a port of the sandbox's loopback interface. Answered with [`Reply::Channel`] once connected.
+    Connect {
+        /// The port.
+        port: u16,
+    },
+    /// Listen at a port of the sandbox's loopback interface. Answered with [`Reply::Listening`].
+    Listen {
+        /// The port.
+        port: u16,
+    },
+    /// The next connection of a listener. Answered with [`Reply::Channel`] when there is one.
+    Accept {
+        /// The listener.
+        listener: u64,
+    },
+    /// The next bytes of a channel, as the payload of [`Reply::Done`]; none at its end. Answered when there are some:
+    /// a channel's bytes are taken from its peer as fast as they are asked for, and no faster.
+    Receive {
+        /// The channel.
+        channel: u64,
+    },
+    /// Bytes for a channel: the payload. Answered when they are on their way; an empty payload is the end.
+    Transmit {
+        /// The channel.
+        channel: u64,
+    },
+    /// End the sandbox, whoever else uses it. Answered before it does; its end shows as the end of the stream.
+    End,
+    /// Whether a process is held. Answered with [`Reply::Started`].
+    Find {
+        /// The process.
+        process: u64,
+    },
+    /// Forget a channel. Who waits for it is told so.
+    Hangup {
+        /// The channel.
+        channel: u64,
+    },
 }
 
 /// A command to start.
@@ -217,6 +255,16 @@ pub enum Reply {
     Job {
         /// Its number.
         job: u64,
+    },
+    /// A listener is there.
+    Listening {
+        /// Its number.
+        listener: u64,
+    },
+    /// A connection is there.
+    Channel {
+        /// Its number.
+        channel: u64,
     },
 }
 
@@ -289,6 +337,17 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// A port cannot be connected to, or listened at.
+    #[error("port {port}: {reason}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
+    /// The session runs already, in a supervisor of its own.
+    #[error("the session runs already")]
+    Running,
     /// The call makes no sense.
     #[error("{reason}")]
     Invalid {

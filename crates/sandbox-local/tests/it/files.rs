@@ -283,3 +283,14 @@ async fn on_the_host_files_belong_to_the_workspaces_owner() {
         assert_eq!(metadata.uid(), owner, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_directory_too_large_to_be_told_is_one_calls_trouble() {
+    let sandbox = Sandbox::new().await;
+    sandbox
+        .out("mkdir d; cd d; python3 -c 'for i in range(16000): open(\"x\" * 240 + str(i), \"w\").close()'")
+        .await;
+    let error = sandbox.session.list("d").await.unwrap_err();
+    assert!(error.to_string().contains("the answer is too long"), "{error}");
+    assert_eq!(sandbox.out("ls d | wc -l").await, "16000\n");
+}

@@ -64,8 +64,9 @@ fn setup(workspace: &std::path::Path) -> Config {
         groups: Vec::new(),
         environment: std::collections::BTreeMap::new(),
         limits: Limits::default(),
+        linger: None,
     };
-    Config { generation: GENERATION, task: Task::Start(setup) }
+    Config { generation: GENERATION, task: Task::Start(Box::new(setup)) }
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod hostile;
 mod inside;
 mod lifecycle;
 mod limits;
+mod lingering;
+mod network;
 mod ordinary_user;
 mod output;
 mod setup;

@@ -21,8 +21,8 @@ fn mode(path: &Path, mode: u32) {
 
 fn before(root: &Path) {
     fs::create_dir_all(root.join("src/deep")).unwrap();
-    let lines: String = (1..60).map(|number| format!("line {number}\n")).collect();
-    fs::write(root.join("src/long.txt"), &lines).unwrap();
+    let lines: Vec<String> = (1..60).map(|number| format!("line {number}")).collect();
+    fs::write(root.join("src/long.txt"), lines.join("\n") + "\n").unwrap();
     fs::write(root.join("src/deep/goes.txt"), "goes\n").unwrap();
     fs::write(root.join("same"), "same\n").unwrap();
     fs::write(root.join("tool"), "#!/bin/sh\n").unwrap();

@@ -157,7 +157,7 @@ async fn a_snapshot_says_what_it_holds() {
     let taken = place.take(&one, "s").await;
     assert_eq!((taken.files, taken.bytes, taken.session.as_str()), (2, 5, "dir"));
     assert_eq!((taken.manifest_digest.as_str(), taken.taken_ms), ("m", 1));
-    assert_eq!(place.store.list().unwrap(), [taken.clone()]);
+    assert_eq!(place.store.list().unwrap(), std::slice::from_ref(&taken));
     assert_eq!(place.store.get("s").unwrap(), taken);
     let missing = place.store.get("t").unwrap_err();
     assert!(matches!(missing, SnapshotError::Unknown { .. }), "{missing}");

@@ -3,11 +3,8 @@
 use mooring_sandbox::SandboxError;
 use mooring_supervisor::wire::Failure;
 
-/// This backend's id.
-pub(crate) const BACKEND: &str = "local";
-
 /// What a failure means. `operation` is what was asked for, in one word.
-pub(crate) fn translate(operation: &'static str, failure: Failure) -> SandboxError {
+pub fn translate(operation: &'static str, failure: Failure) -> SandboxError {
     match failure {
         Failure::Isolation { primitive, reason, hint } => SandboxError::Isolation { primitive, reason, hint },
         Failure::NotFound { path } => SandboxError::NotFound { path },
@@ -16,10 +13,13 @@ pub(crate) fn translate(operation: &'static str, failure: Failure) -> SandboxErr
         Failure::File { path, reason } => SandboxError::File { operation, path, reason },
         Failure::Start { command, reason } => SandboxError::Start { command, reason },
         Failure::Archive { member, reason } => SandboxError::Archive { member, reason },
+        Failure::Port { port, reason } => SandboxError::Port { port, reason },
+        Failure::Running => SandboxError::Invalid { reason: "the session runs already".into() },
         Failure::Invalid { reason } => SandboxError::Invalid { reason },
     }
 }
 
-pub(crate) fn gone(session: &str, reason: impl Into<String>) -> SandboxError {
+/// A session that is not running, or whose sandbox has ended.
+pub fn gone(session: &str, reason: impl Into<String>) -> SandboxError {
     SandboxError::Gone { session: session.into(), reason: reason.into() }
 }

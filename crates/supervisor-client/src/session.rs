@@ -1,56 +1,99 @@
-//! A local session.
+//! A session, whatever its supervisor runs in.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mooring_sandbox::{
-    ArchiveReader, ArchiveWriter, BoxFuture, CommandLine, ExecRequest, FileStat, HostWorkspace, Isolation,
-    Process, SandboxError, SandboxSession, SessionState, Stdin, WriteOptions,
+    ArchiveReader, ArchiveWriter, BoxFuture, ByteStream, CommandLine, Egress, EgressHandler, ExecRequest,
+    FileStat, HostWorkspace, Isolation, Ports, Process, SandboxError, SandboxSession, SessionState, Stdin,
+    WriteOptions,
 };
 use mooring_supervisor::wire::{Call, Input, Reply, Spawn};
-use mooring_supervisor::{Level, Limits, MAX_PAYLOAD, Setup, is_root, names_on_disk};
+use mooring_supervisor::{MAX_PAYLOAD, Ready, Setup};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::client::Stored;
-use crate::connection::{CALL, Connection};
-use crate::errors::{BACKEND, gone};
-use crate::process::LocalProcess;
+use crate::connection::{CALL, Connection, Transport};
+use crate::errors::gone;
+use crate::process::SupervisedProcess;
+use crate::{channel, egress};
 
 /// How long one step of an archive, or the removal of a tree, may take.
 const LONG: Duration = Duration::from_mins(10);
 
+/// How long a session that another process starts or ends just now is waited for.
+const TURN: Duration = Duration::from_secs(20);
+
+/// How a backend starts the supervisor of one session.
+pub trait Launch: Send + Sync + std::fmt::Debug {
+    /// Starts it. What it should set up is told to it afterwards.
+    fn launch(&self) -> BoxFuture<'_, Result<Launched, SandboxError>>;
+
+    /// A stream to the supervisor that an earlier client left running, if there is one. It says hello unasked.
+    fn attach(&self) -> BoxFuture<'_, Result<Option<Launched>, SandboxError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Where the workspace lies on this host, where this process can read it there.
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        None
+    }
+
+    /// Whether a sandbox has no other way out than [`Egress`].
+    fn closed_network(&self) -> bool;
+}
+
+/// A supervisor that runs.
 #[derive(Debug)]
-pub(crate) struct LocalSession {
-    id: String,
-    stored: Stored,
-    limits: Limits,
+pub struct Launched {
+    /// The stream to it.
+    pub transport: Transport,
+    /// What it should set up.
+    pub setup: Setup,
+    /// The level of isolation, for [`Isolation::level`].
+    pub level: String,
+    /// What the backend itself enforces, beside what the supervisor tells.
+    pub mechanisms: BTreeMap<String, String>,
+}
+
+/// A supervisor that is connected, with the level and the mechanisms that its backend told.
+type Reached = (Connection, Ready, String, BTreeMap<String, String>);
+
+/// A session that is served by a supervisor.
+#[derive(Debug)]
+pub struct SupervisedSession {
+    state: SessionState,
+    root: String,
+    launch: Box<dyn Launch>,
     /// Held while starting or stopping, so that these do not cross.
     changing: tokio::sync::Mutex<()>,
     running: Mutex<Option<Arc<Connection>>>,
     isolation: Mutex<Option<Isolation>>,
+    egress: Mutex<Option<Arc<dyn EgressHandler>>>,
 }
 
-impl LocalSession {
-    pub(crate) fn new(id: String, stored: Stored, limits: Limits) -> Self {
+impl SupervisedSession {
+    /// A session that is not started. `root` is the workspace's path inside.
+    pub fn new(state: SessionState, root: String, launch: Box<dyn Launch>) -> Self {
         Self {
-            id,
-            stored,
-            limits,
+            state,
+            root,
+            launch,
             changing: tokio::sync::Mutex::new(()),
             running: Mutex::new(None),
             isolation: Mutex::new(None),
+            egress: Mutex::new(None),
         }
     }
 
     fn connection(&self) -> Result<Arc<Connection>, SandboxError> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.clone().ok_or_else(|| gone(&self.id, "it is not started"))
+        running.clone().ok_or_else(|| gone(&self.state.session_id, "it is not started"))
     }
 
     async fn call(&self, operation: &'static str, call: Call) -> Result<(Reply, Bytes), SandboxError> {
-        self.connection()?.call(operation, call, &[], CALL).await
+        self.connection()?.caller.call(operation, call, Bytes::new(), CALL).await
     }
 
     async fn files(&self, operation: &'static str, call: Call) -> Result<Vec<FileStat>, SandboxError> {
@@ -65,26 +108,49 @@ impl LocalSession {
         if self.connection().is_ok_and(|connection| connection.alive()) {
             return Ok(());
         }
-        let setup = Setup {
-            session: self.id.clone(),
-            level: self.stored.isolation,
-            workspace: self.stored.workspace.clone(),
-            private: self.stored.private,
-            root: self.stored.root.clone(),
-            users: self.stored.users.clone(),
-            groups: self.stored.groups.clone(),
-            environment: self.stored.environment.clone(),
-            limits: self.limits,
-        };
-        let (connection, ready) = Connection::start(setup).await?;
-        let level = match self.stored.isolation {
-            Level::Namespaces => "namespaces",
-            Level::None => "none",
-        };
-        let isolation = Isolation { level: level.into(), mechanisms: ready.mechanisms };
+        let (connection, ready, level, mut mechanisms) = self.reach().await?;
+        let handler = self.egress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(handler) = handler {
+            egress::serve(&connection.caller, handler).await?;
+        }
+        mechanisms.extend(ready.mechanisms);
+        let isolation = Isolation { level, mechanisms };
         *self.isolation.lock().unwrap_or_else(PoisonError::into_inner) = Some(isolation);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(connection));
         Ok(())
+    }
+
+    /// The supervisor that runs already, or else a new one.
+    async fn reach(&self) -> Result<Reached, SandboxError> {
+        let give_up = tokio::time::Instant::now() + TURN;
+        loop {
+            if let Some(reached) = self.attach_now().await? {
+                return Ok(reached);
+            }
+            let Launched { transport, setup, level, mechanisms } = self.launch.launch().await?;
+            if let Some((connection, ready)) = Connection::start(transport, setup).await? {
+                return Ok((connection, ready, level, mechanisms));
+            }
+            // Somebody else starts it just now, or its end is not over yet.
+            if tokio::time::Instant::now() > give_up {
+                return Err(gone(&self.state.session_id, "another process holds it and does not answer"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn attach_now(&self) -> Result<Option<Reached>, SandboxError> {
+        let Some(Launched { transport, setup, level, mechanisms }) = self.launch.attach().await? else {
+            return Ok(None);
+        };
+        let Some((connection, ready)) = Connection::attach(&self.state.session_id, transport).await? else {
+            return Ok(None);
+        };
+        if ready.limits != setup.limits {
+            let reason = "it runs already, with other limits; use the same, or stop it first".into();
+            return Err(SandboxError::Invalid { reason });
+        }
+        Ok(Some((connection, ready, level, mechanisms)))
     }
 
     async fn stop_now(&self) -> Result<(), SandboxError> {
@@ -92,7 +158,18 @@ impl LocalSession {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         match running {
             Some(connection) => connection.stop().await,
-            None => Ok(()),
+            None => match self.attach_now().await? {
+                Some((connection, ..)) => connection.stop().await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn find(&self, number: u64) -> Result<Arc<dyn Process>, SandboxError> {
+        let connection = self.connection()?;
+        match connection.caller.call("find", Call::Find { process: number }, Bytes::new(), CALL).await? {
+            (Reply::Started { process: number }, _) => Ok(Arc::new(SupervisedProcess { number, connection })),
+            (other, _) => Err(SandboxError::Invalid { reason: format!("unexpected answer {other:?}") }),
         }
     }
 
@@ -119,14 +196,14 @@ impl LocalSession {
             timeout_ms: request.timeout.map(|limit| limit.as_micros().div_ceil(1000) as u64),
             output_limit: request.output_limit as u64,
         });
-        match connection.call("spawn", call, &payload, CALL).await? {
-            (Reply::Started { process: number }, _) => Ok(Arc::new(LocalProcess { number, connection })),
+        match connection.caller.call("spawn", call, payload, CALL).await? {
+            (Reply::Started { process: number }, _) => Ok(Arc::new(SupervisedProcess { number, connection })),
             (other, _) => Err(SandboxError::Invalid { reason: format!("unexpected answer {other:?}") }),
         }
     }
 
     async fn start_job(&self, connection: &Connection, call: Call) -> Result<u64, SandboxError> {
-        match connection.call("archive", call, &[], CALL).await? {
+        match connection.caller.call("archive", call, Bytes::new(), CALL).await? {
             (Reply::Job { job }, _) => Ok(job),
             (other, _) => Err(SandboxError::Invalid { reason: format!("unexpected answer {other:?}") }),
         }
@@ -140,14 +217,15 @@ impl LocalSession {
             let count = match archive.read(&mut buffer).await {
                 Ok(count) => count,
                 Err(error) => {
-                    let _ = connection.call("archive", Call::Abort { job }, &[], LONG).await;
+                    let _ = connection.caller.call("archive", Call::Abort { job }, Bytes::new(), LONG).await;
                     return Err(SandboxError::Archive {
                         member: "-".into(),
                         reason: format!("cannot read: {error}"),
                     });
                 }
             };
-            connection.call("unpack", Call::Feed { job }, &buffer[..count], LONG).await?;
+            let bytes = Bytes::copy_from_slice(&buffer[..count]);
+            connection.caller.call("unpack", Call::Feed { job }, bytes, LONG).await?;
             if count == 0 {
                 return Ok(());
             }
@@ -159,7 +237,8 @@ impl LocalSession {
         let job = self.start_job(&connection, Call::Persist { without: without.to_vec() }).await?;
         let written = async {
             loop {
-                let (_, bytes) = connection.call("persist", Call::Pull { job }, &[], LONG).await?;
+                let (_, bytes) =
+                    connection.caller.call("persist", Call::Pull { job }, Bytes::new(), LONG).await?;
                 let written =
                     if bytes.is_empty() { archive.shutdown().await } else { archive.write_all(&bytes).await };
                 written.map_err(|error| SandboxError::Archive {
@@ -173,25 +252,23 @@ impl LocalSession {
         };
         let result = written.await;
         if result.is_err() {
-            let _ = connection.call("archive", Call::Abort { job }, &[], LONG).await;
+            let _ = connection.caller.call("archive", Call::Abort { job }, Bytes::new(), LONG).await;
         }
         result
     }
 }
 
-impl SandboxSession for LocalSession {
+impl SandboxSession for SupervisedSession {
     fn id(&self) -> &str {
-        &self.id
+        &self.state.session_id
     }
 
     fn root(&self) -> &str {
-        &self.stored.root
+        &self.root
     }
 
     fn state(&self) -> SessionState {
-        // Plain strings and maps: that always has a JSON form.
-        let data = serde_json::to_value(&self.stored).unwrap_or_default();
-        SessionState { backend: BACKEND.into(), session_id: self.id.clone(), data }
+        self.state.clone()
     }
 
     fn isolation(&self) -> Option<Isolation> {
@@ -199,14 +276,7 @@ impl SandboxSession for LocalSession {
     }
 
     fn host_workspace(&self) -> Option<HostWorkspace> {
-        let stored = &self.stored;
-        let (users, groups) = if stored.isolation == Level::Namespaces && is_root() {
-            let metadata = std::fs::metadata(&stored.workspace).ok()?;
-            names_on_disk(&stored.users, &stored.groups, (metadata.uid(), metadata.gid()))
-        } else {
-            Default::default()
-        };
-        Some(HostWorkspace { layers: vec![stored.workspace.clone()], users, groups })
+        self.launch.host_workspace()
     }
 
     fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
@@ -219,6 +289,10 @@ impl SandboxSession for LocalSession {
 
     fn spawn(&self, request: ExecRequest) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
         Box::pin(self.spawn_now(request))
+    }
+
+    fn process(&self, number: u64) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
+        Box::pin(self.find(number))
     }
 
     fn read<'a>(&'a self, path: &'a str, max_bytes: u64) -> BoxFuture<'a, Result<Bytes, SandboxError>> {
@@ -240,7 +314,7 @@ impl SandboxSession for LocalSession {
                 return Err(SandboxError::File { operation: "write", path: path.into(), reason });
             }
             let call = Call::Write { path: path.into(), options };
-            self.connection()?.call("write", call, &data, CALL).await.map(drop)
+            self.connection()?.caller.call("write", call, data, CALL).await.map(drop)
         })
     }
 
@@ -260,7 +334,9 @@ impl SandboxSession for LocalSession {
 
     fn remove<'a>(&'a self, path: &'a str, recursive: bool) -> BoxFuture<'a, Result<(), SandboxError>> {
         let call = Call::Remove { path: path.into(), recursive };
-        Box::pin(async move { self.connection()?.call("remove", call, &[], LONG).await.map(drop) })
+        Box::pin(
+            async move { self.connection()?.caller.call("remove", call, Bytes::new(), LONG).await.map(drop) },
+        )
     }
 
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileStat, SandboxError>> {
@@ -288,5 +364,33 @@ impl SandboxSession for LocalSession {
 
     fn restore(&self, archive: ArchiveReader) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(self.feed(Call::Restore, archive))
+    }
+
+    fn ports(&self) -> Option<&dyn Ports> {
+        Some(self)
+    }
+
+    fn egress(&self) -> Option<&dyn Egress> {
+        self.launch.closed_network().then_some(self)
+    }
+}
+
+impl Ports for SupervisedSession {
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<ByteStream, SandboxError>> {
+        Box::pin(async move { channel::connect(&self.connection()?.caller, port).await })
+    }
+}
+
+impl Egress for SupervisedSession {
+    fn serve(&self, handler: Arc<dyn EgressHandler>) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(async move {
+            // So that a start under way either sees the handler or is over.
+            let _changing = self.changing.lock().await;
+            if let Ok(connection) = self.connection() {
+                egress::serve(&connection.caller, Arc::clone(&handler)).await?;
+            }
+            *self.egress.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+            Ok(())
+        })
     }
 }

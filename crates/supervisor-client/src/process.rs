@@ -10,18 +10,18 @@ use mooring_supervisor::wire::{Call, Reply};
 use crate::connection::{CALL, Connection};
 
 #[derive(Debug)]
-pub(crate) struct LocalProcess {
+pub(crate) struct SupervisedProcess {
     pub(crate) number: u64,
     pub(crate) connection: Arc<Connection>,
 }
 
-impl LocalProcess {
-    async fn call(&self, operation: &'static str, call: Call, payload: &[u8]) -> Result<(), SandboxError> {
-        self.connection.call(operation, call, payload, CALL).await.map(drop)
+impl SupervisedProcess {
+    async fn call(&self, operation: &'static str, call: Call, payload: Bytes) -> Result<(), SandboxError> {
+        self.connection.caller.call(operation, call, payload, CALL).await.map(drop)
     }
 }
 
-impl Process for LocalProcess {
+impl Process for SupervisedProcess {
     fn id(&self) -> u64 {
         self.number
     }
@@ -40,7 +40,7 @@ impl Process for LocalProcess {
                 wait_ms: wait.as_millis().try_into().unwrap_or(u64::MAX),
             };
             let limit = wait.saturating_add(CALL);
-            let (reply, payload) = self.connection.call("output", call, &[], limit).await?;
+            let (reply, payload) = self.connection.caller.call("output", call, Bytes::new(), limit).await?;
             let Reply::Output { pieces, next, outcome } = reply else {
                 return Err(SandboxError::Invalid { reason: "no output in the answer".into() });
             };
@@ -59,26 +59,26 @@ impl Process for LocalProcess {
 
     fn write_stdin(&self, data: Bytes) -> BoxFuture<'_, Result<(), SandboxError>> {
         let call = Call::WriteStdin { process: self.number };
-        Box::pin(async move { self.call("write to standard input", call, &data).await })
+        Box::pin(async move { self.call("write to standard input", call, data).await })
     }
 
     fn close_stdin(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(self.call("close standard input", Call::CloseStdin { process: self.number }, &[]))
+        Box::pin(self.call("close standard input", Call::CloseStdin { process: self.number }, Bytes::new()))
     }
 
     fn resize(&self, size: TtySize) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(self.call("resize", Call::Resize { process: self.number, size }, &[]))
+        Box::pin(self.call("resize", Call::Resize { process: self.number, size }, Bytes::new()))
     }
 
     fn signal(&self, signal: i32) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(self.call("signal", Call::Signal { process: self.number, signal }, &[]))
+        Box::pin(self.call("signal", Call::Signal { process: self.number, signal }, Bytes::new()))
     }
 
     fn cancel(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(self.call("cancel", Call::Cancel { process: self.number }, &[]))
+        Box::pin(self.call("cancel", Call::Cancel { process: self.number }, Bytes::new()))
     }
 
     fn release(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(self.call("release", Call::Release { process: self.number }, &[]))
+        Box::pin(self.call("release", Call::Release { process: self.number }, Bytes::new()))
     }
 }
