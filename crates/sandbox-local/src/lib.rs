@@ -23,6 +23,7 @@
 
 mod client;
 mod launch;
+mod layers;
 mod probe;
 mod store;
 

@@ -77,7 +77,7 @@ pub(crate) fn remove(state_dir: &Path, id: &str) -> Result<(), SandboxError> {
     remove_tree(&folder).map_err(|error| file("remove", &folder, &error))
 }
 
-fn remove_tree(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
     for _ in 0..2 {
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -100,6 +100,6 @@ fn open_up(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
+pub(crate) fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
     SandboxError::File { operation, path: path.display().to_string(), reason: error.to_string() }
 }

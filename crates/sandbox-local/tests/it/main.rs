@@ -7,6 +7,7 @@
 mod archives;
 mod exec;
 mod files;
+mod forks;
 mod hostile;
 mod inside;
 mod lifecycle;

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -80,6 +80,29 @@ pub(crate) fn become_inside() -> rustix::io::Result<()> {
     rustix::thread::set_thread_groups(&[])?;
     rustix::thread::set_thread_res_gid(group, group, group)?;
     rustix::thread::set_thread_res_uid(user, user, user)
+}
+
+/// The layers of a workspace, the highest first, as [`mapped_workspace`] for each. For root. Of the highest it is the
+/// directory around it, where the kernel works too.
+pub(crate) fn mapped_layers(workspace: &Path, lower: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+    let metadata = fs::metadata(workspace).map_err(|error| refused("workspace", error))?;
+    let namespace = namespace_for(metadata.uid(), metadata.gid())?;
+    let map = |path: &Path| {
+        let tree = clone_tree(path)?;
+        sys::mount_setattr(as_fd(&tree), c"", true, NOSUID_NODEV, Some(as_fd(&namespace)))
+            .map_err(|error| refused("idmapped mount", error))?;
+        Ok(tree)
+    };
+    around(workspace).into_iter().chain(lower.iter().map(PathBuf::as_path)).map(map).collect()
+}
+
+/// The same for an ordinary user.
+pub(crate) fn plain_layers(workspace: &Path, lower: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+    around(workspace).into_iter().chain(lower.iter().map(PathBuf::as_path)).map(plain_workspace).collect()
+}
+
+fn around(workspace: &Path) -> Option<&Path> {
+    workspace.parent()
 }
 
 /// The workspace as a mount that is attached nowhere yet, its files shown as the default user's. For root.
