@@ -32,6 +32,7 @@ pub(crate) async fn drive(
             "bench".into(),
             AgentHost { model, tools: vec![Arc::new(Note { effect })], sandbox: None },
         )])),
+        snapshots: None,
         observer: marks,
         now_ms: Arc::new(now_ms),
         cancel: CancellationToken::new(),

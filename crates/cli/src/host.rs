@@ -11,6 +11,7 @@ use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -34,12 +35,14 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
     agents: BTreeMap<String, AgentHost>,
+    snapshots: Option<SnapshotStore>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
         agents: Arc::new(agents),
+        snapshots,
         observer,
         now_ms: Arc::new(now_ms),
         cancel,

@@ -7,6 +7,7 @@
 mod ask;
 mod call;
 mod child;
+mod snapshot;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -243,6 +244,7 @@ impl<'h> Driver<'h> {
                 Next::Context => self.add_context().await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
+                Next::Snapshot => self.take_snapshot().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(finished) => {

@@ -21,7 +21,7 @@ pub use answer::{Answer, Answered, answer};
 pub use budget::{Budget, Spent};
 pub use driver::{fold, resume, start};
 pub use error::HarnessError;
-pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, State, Status};
+pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, Snapshots, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
 pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun};

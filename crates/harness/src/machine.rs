@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Item, StopReason, ToolSpec, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::budget::{Budget, Spent};
@@ -122,6 +123,23 @@ pub struct SandboxState {
     pub session: Option<Value>,
     /// Why it could not be started.
     pub failure: Option<String>,
+    /// When snapshots of the workspace are asked for.
+    pub snapshots: Snapshots,
+    /// Whether the workspace may hold what no snapshot has.
+    pub unsaved: bool,
+}
+
+/// When snapshots of a workspace are taken, beside the one as it was staged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshots {
+    /// Not at all, not even as it was staged.
+    #[default]
+    Never,
+    /// After each turn that called tools.
+    Turn,
+    /// When the run is over, or waits for a person.
+    End,
 }
 
 /// What is due.
@@ -135,6 +153,8 @@ pub enum Next {
     Model,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
+    /// Take a snapshot of the workspace.
+    Snapshot,
     /// Let another agent go on.
     HandOff {
         /// The agent's name.
@@ -268,6 +288,9 @@ impl State {
                 needed: !started.sandbox.is_null(),
                 // A conversation that goes on works on in the workspace that it has.
                 session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
+                // Another version may know other words.
+                snapshots: serde_json::from_value(started.sandbox["options"]["snapshots"].clone())
+                    .unwrap_or_default(),
                 ..SandboxState::default()
             },
             context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
@@ -307,6 +330,7 @@ impl State {
             Event::SandboxReady(ready) => {
                 self.sandbox.running = true;
                 self.sandbox.requested = false;
+                self.sandbox.unsaved |= self.sandbox.session.is_none();
                 self.sandbox.session = Some(ready.state.clone());
             }
             Event::SandboxLost(lost) => {
@@ -315,6 +339,7 @@ impl State {
                 }
                 self.sandbox.running = false;
             }
+            Event::SnapshotTaken(_) | Event::SnapshotFailed(_) => self.sandbox.unsaved = false,
             Event::ContextAdded(context) => {
                 let items = parse_items(&context.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
@@ -401,6 +426,7 @@ impl State {
                 if !self.read.contains(&completed.provenance) {
                     self.read.insert(completed.provenance.clone());
                 }
+                self.sandbox.unsaved = true;
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {

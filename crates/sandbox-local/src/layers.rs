@@ -71,24 +71,25 @@ pub(crate) fn hold(folder: &Path) -> Result<Option<File>, SandboxError> {
     }
 }
 
+/// The locks of a session that nothing runs in, which then nothing is started in. `None`: something runs.
+pub(crate) fn idle(folder: &Path) -> Result<Option<Vec<File>>, SandboxError> {
+    let mut locks = Vec::new();
+    for path in [folder.to_owned(), folder.join(LOCK)] {
+        match File::open(&path) {
+            Ok(opened) if try_lock(&opened, folder)? => locks.push(opened),
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path != folder => {}
+            Err(error) => return Err(file("open", &path, &error)),
+        }
+    }
+    Ok(Some(locks))
+}
+
 /// Makes the directory of a new session that begins with all files of another one. `Err` with a reason where that
 /// needs a copy.
 pub(crate) fn fork(state_dir: &Path, parent: &str, child: &str) -> Result<Result<(), Reason>, SandboxError> {
     let folder = store::folder(state_dir, parent);
-    let opened = File::open(&folder).map_err(|error| file("open", &folder, &error))?;
-    if !try_lock(&opened, &folder)? {
-        return Ok(Err("it is running".into()));
-    }
-    let lock = match File::open(folder.join(LOCK)) {
-        Ok(lock) => Some(lock),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(file("open", &folder.join(LOCK), &error)),
-    };
-    if let Some(lock) = &lock
-        && !try_lock(lock, &folder)?
-    {
-        return Ok(Err("it is running".into()));
-    }
+    let Some(_idle) = idle(&folder)? else { return Ok(Err("it is running".into())) };
     // Nothing is collected between being made and being named.
     let _collecting = collecting(state_dir, FlockOperation::LockShared)?;
     let mut layers = names(&folder)?;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use mooring_sandbox::SandboxError;
 
+use crate::layers;
+
 /// A session's id becomes the name of a directory and of a group.
 pub(crate) fn check_id(id: &str) -> Result<(), SandboxError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -75,6 +77,42 @@ pub(crate) fn make_named(path: &Path, state_dir: &Path) -> Result<PathBuf, Sandb
 pub(crate) fn remove(state_dir: &Path, id: &str) -> Result<(), SandboxError> {
     let folder = folder(state_dir, id);
     remove_tree(&folder).map_err(|error| file("remove", &folder, &error))
+}
+
+/// Removes the directories of sessions that `unused` says nobody needs, but for those that run. Gives their ids. With
+/// `look_only` nothing is removed. Blocks.
+///
+/// # Errors
+/// [`SandboxError::File`].
+pub fn prune_sessions(
+    state_dir: &Path,
+    look_only: bool,
+    unused: &dyn Fn(&str, &Path) -> bool,
+) -> Result<Vec<String>, SandboxError> {
+    let home = state_dir.join("sandboxes");
+    let entries = match fs::read_dir(&home) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file("list", &home, &error)),
+    };
+    let mut removed = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| file("list", &home, &error))?.path();
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !path.is_dir() || !unused(&id, &path) {
+            continue;
+        }
+        // Held until it is gone.
+        let Some(_idle) = layers::idle(&path)? else { continue };
+        if !look_only {
+            remove_tree(&path).map_err(|error| file("remove", &path, &error))?;
+        }
+        removed.push(id);
+    }
+    if !look_only {
+        layers::collect(state_dir)?;
+    }
+    Ok(removed)
 }
 
 pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {

@@ -2,9 +2,10 @@
 //! as a tar stream.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use mooring_archive::ArchiveError;
-use mooring_sandbox::{HostWorkspace, SandboxError, SandboxSession};
+use mooring_sandbox::{CreateRequest, HostWorkspace, SandboxClient, SandboxError, SandboxSession};
 use tokio_util::io::SyncIoBridge;
 
 use crate::export::export;
@@ -78,6 +79,33 @@ impl SnapshotStore {
             Err(SnapshotError::Read(ArchiveError::Stream { .. })) | Ok(()) => Ok(restored?),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes a session, not started, whose workspace begins as `parent`'s is now. Where the backend can share it does;
+    /// elsewhere, and of a session that runs, the files are copied, and the flag says so. `request` says what to make;
+    /// what it may do comes from it and from the client, never from the workspace.
+    ///
+    /// # Errors
+    /// As [`SnapshotStore::look`] and [`SnapshotStore::restore`].
+    pub async fn fork(
+        &self,
+        client: &dyn SandboxClient,
+        parent: &dyn SandboxSession,
+        request: CreateRequest,
+    ) -> Result<(Arc<dyn SandboxSession>, bool), SnapshotError> {
+        match client.fork(&parent.state(), &request.session_id).await {
+            Err(SandboxError::Unsupported { .. }) => {}
+            shared => return Ok((shared?, false)),
+        }
+        let root = self.look(parent).await?;
+        let session = client.create(request).await?;
+        session.start().await?;
+        if let Err(error) = self.restore_root(root, session.as_ref()).await {
+            // Half a fork is none. The first error is the one to tell.
+            let _ = client.delete(&session.state()).await;
+            return Err(error);
+        }
+        Ok((session, true))
     }
 
     /// Writes a snapshot as a tar stream. Blocks.

@@ -3,7 +3,7 @@
 use mooring_journal::event::{RunError, RunFinished};
 use mooring_model::StopReason;
 
-use super::{Call, CallStatus, Next, State, Status};
+use super::{Call, CallStatus, Next, Snapshots, State, Status};
 
 impl State {
     /// What is due now.
@@ -35,6 +35,10 @@ impl State {
         }
         if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
             return Next::Sandbox;
+        }
+        let partly = self.calls.iter().any(|call| call.status != CallStatus::New);
+        if !partly && self.snapshot_due(false) {
+            return Next::Snapshot;
         }
         if self.context_due {
             return Next::Context;
@@ -105,7 +109,21 @@ impl State {
         self.finish(Status::Failed, output, Some(error))
     }
 
+    /// Whether a snapshot is wanted of what the workspace holds now.
+    fn snapshot_due(&self, ending: bool) -> bool {
+        self.sandbox.running
+            && self.sandbox.unsaved
+            && match self.sandbox.snapshots {
+                Snapshots::Never => false,
+                Snapshots::Turn => true,
+                Snapshots::End => ending || self.turns == 0,
+            }
+    }
+
     fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
+        if self.snapshot_due(true) {
+            return Next::Snapshot;
+        }
         Next::Finish(Box::new(RunFinished {
             status: status.as_str().into(),
             output,

@@ -160,6 +160,7 @@ pub(crate) fn host(
     let host = Host {
         journal,
         agents: Arc::new(BTreeMap::from([("tester".into(), AgentHost { model, tools, sandbox: None })])),
+        snapshots: None,
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
         cancel: CancellationToken::new(),

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, HandedOff, History,
     Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    SandboxLost, SandboxReady, SandboxRequested, SnapshotFailed, SnapshotTaken, ToolCompleted, ToolRequested,
+    ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -48,6 +49,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-approvals.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
+            "v1-snapshots.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -207,6 +209,21 @@ fn every_event() -> Vec<Record> {
             duration_ms: 1,
         }),
         Event::SandboxLost(SandboxLost { session_id: "session".to_owned(), reason: "reason".to_owned() }),
+        Event::SnapshotTaken(SnapshotTaken {
+            snapshot: "snapshot".to_owned(),
+            digest: "digest".to_owned(),
+            session_id: "session".to_owned(),
+            turn: 1,
+            files: 1,
+            bytes: 1,
+            added_bytes: 1,
+            duration_ms: 1,
+        }),
+        Event::SnapshotFailed(SnapshotFailed {
+            session_id: "session".to_owned(),
+            turn: 1,
+            reason: "reason".to_owned(),
+        }),
         Event::ContextAdded(ContextAdded {
             items: vec![json!({"type": "message"})],
             sources: vec!["AGENTS.md".to_owned()],
