@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
 use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
@@ -225,6 +225,16 @@ pub(crate) fn local_sandbox(
     table: &SandboxTable,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     Ok(Arc::new(LocalSandboxClient::new(local_options(home, table)?)))
+}
+
+/// Sandboxes that live on for this long after the last client has left.
+pub(crate) fn lingering_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+    linger: Duration,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 
 /// `512MiB`, `2GiB`, `1000000`, as bytes.

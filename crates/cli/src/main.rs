@@ -54,6 +54,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
         Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args).await,
         Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),
+        Command::Sandbox(command) => command::sandbox::run(command).await,
         Command::Doctor => command::doctor::doctor().await,
     }
 }

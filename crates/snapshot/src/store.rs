@@ -82,6 +82,13 @@ pub struct Snapshot {
     pub(crate) root: Digest,
 }
 
+impl Snapshot {
+    /// What [`SnapshotStore::diff`] and [`SnapshotStore::restore_root`] take.
+    pub fn root(&self) -> Digest {
+        self.root
+    }
+}
+
 fn no_digest() -> Digest {
     Digest([0; 32])
 }

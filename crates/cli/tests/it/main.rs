@@ -14,5 +14,6 @@ mod manifest;
 mod mcp;
 mod moor;
 mod ordinary_user;
+mod sandbox;
 mod terminal;
 mod wire;
