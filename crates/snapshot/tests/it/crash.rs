@@ -16,7 +16,7 @@ const STORE: &str = "SNAPSHOT_TEST_STORE";
 async fn child() {
     let (Ok(workspace), Ok(store)) = (std::env::var(WORKSPACE), std::env::var(STORE)) else { return };
     let store = SnapshotStore::open(store.as_ref()).unwrap();
-    let dir = Dir { path: workspace.into(), near: true };
+    let dir = Dir { path: workspace.into(), near: true, of: None };
     for number in 0.. {
         for file in 0..60_u8 {
             let mut content = vec![0; 400_000];

@@ -4,6 +4,7 @@
 
 mod crash;
 mod differences;
+mod local;
 mod round_trip;
 mod sharing;
 mod support;

@@ -167,7 +167,7 @@ async fn a_snapshot_says_what_it_holds() {
 async fn a_workspace_that_cannot_be_read_gives_no_snapshot() {
     let place = Place::new();
     for near in [true, false] {
-        let gone = Dir { path: place.home.path().join("nowhere"), near };
+        let gone = Dir { path: place.home.path().join("nowhere"), near, of: None };
         let refused = place.store.take(&gone, NewSnapshot { id: "s".into(), ..Default::default() }).await;
         assert!(refused.is_err());
         assert_eq!(place.store.list().unwrap(), []);

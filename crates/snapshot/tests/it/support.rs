@@ -20,6 +20,8 @@ use tokio_util::io::SyncIoBridge;
 pub(crate) struct Dir {
     pub(crate) path: PathBuf,
     pub(crate) near: bool,
+    /// A session that is asked for streams instead.
+    pub(crate) of: Option<Arc<dyn SandboxSession>>,
 }
 
 fn never<T>() -> BoxFuture<'static, Result<T, SandboxError>> {
@@ -79,8 +81,11 @@ impl SandboxSession for Dir {
     fn persist<'a>(
         &'a self,
         archive: ArchiveWriter,
-        _: &'a [String],
+        without: &'a [String],
     ) -> BoxFuture<'a, Result<(), SandboxError>> {
+        if let Some(session) = &self.of {
+            return session.persist(archive, without);
+        }
         let path = self.path.clone();
         Box::pin(async move {
             let out = SyncIoBridge::new(archive);
@@ -116,7 +121,7 @@ impl Place {
     pub(crate) fn near(&self, name: &str) -> Dir {
         let path = self.home.path().join(name);
         fs::create_dir_all(&path).unwrap();
-        Dir { path, near: true }
+        Dir { path, near: true, of: None }
     }
 
     /// The same one, as from elsewhere.

@@ -150,7 +150,11 @@ fn unpack_as(place: &Path, below: &Path, name: &Path, stream: impl Read + Send) 
     std::thread::scope(|scope| {
         let choosing = scope.spawn(move || {
             let mut writer = Writer::new(pipe);
-            let moved = |path: &Path| path.strip_prefix(below).ok().map(|rest| name.join(rest));
+            let moved = |path: &Path| {
+                let rest = path.strip_prefix(below).ok()?;
+                // Joined with nothing, a name would end in a slash and be a directory's.
+                Some(if rest.as_os_str().is_empty() { name.to_owned() } else { name.join(rest) })
+            };
             read(stream, &Limits::default(), &mut |member, content| match moved(&member.path) {
                 Some(path) => copy(&mut writer, member, &path, content, moved),
                 None => Ok(()),

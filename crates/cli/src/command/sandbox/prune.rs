@@ -41,6 +41,13 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<ExitCode, CommandError> {
             Record::forget(&home, &id)?;
         }
     }
+    // Those whose workspace lies elsewhere, and stays.
+    let gone_elsewhere = records
+        .iter()
+        .filter(|record| record.used_ms < before && !home.state.join("sandboxes").join(record.id()).exists());
+    for record in gone_elsewhere.filter(|_| !args.dry_run) {
+        Record::forget(&home, record.id())?;
+    }
     let store = home.snapshots()?;
     // What a sandbox that stays began with is what its differences are told from.
     let kept: Vec<Record> = Record::all(&home)?;
