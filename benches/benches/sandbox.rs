@@ -67,7 +67,15 @@ fn main() -> Result<(), Error> {
             }
         }
     }
-    println!("\n{table}\nload at end: {}", machine::load());
+    println!("\n{table}");
+    let [whole, shared, own] = ours::crowd(100)?;
+    println!(
+        "100 sandboxes at once, first command included: {} ms; each idle: {} KiB of memory, {} KiB of it its own",
+        figure(whole),
+        figure(shared),
+        figure(own)
+    );
+    println!("load at end: {}", machine::load());
     Ok(())
 }
 

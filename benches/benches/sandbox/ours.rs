@@ -48,6 +48,50 @@ pub(crate) fn measure(bwrap: Option<&Path>) -> Result<(String, [Times; 3]), Erro
     Ok((isolation, [ours, plain, wrapped]))
 }
 
+/// Many sandboxes at one time: from the first start to the last ready, and what each takes while it waits, in KiB:
+/// its processes' memory with shared pages in proportion, and the part that is theirs alone.
+pub(crate) fn crowd(count: usize) -> Result<[f64; 3], Error> {
+    let folder = tempfile::tempdir()?;
+    let client = LocalSandboxClient::new(LocalOptions::new(folder.path().join("sandboxes")));
+    Runtime::new()?.block_on(async {
+        let began = Instant::now();
+        let client = &client;
+        let starts = (0..count).map(|number| async move {
+            let request = CreateRequest {
+                session_id: format!("crowd-{number}"),
+                manifest: Manifest::default(),
+                workspace: None,
+            };
+            let session = client.create(request).await?;
+            session.start().await?;
+            run(session.as_ref(), ExecRequest::argv(["/bin/true"])).await?;
+            Ok::<_, Error>(session)
+        });
+        let sessions = futures::future::try_join_all(starts).await?;
+        let whole = ms(began);
+        let (mut shared, mut own) = (0.0, 0.0);
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            // Processes come and go, and not all are ours to look into.
+            let Ok(name) = std::fs::read(path.join("cmdline")) else { continue };
+            let Ok(memory) = std::fs::read_to_string(path.join("smaps_rollup")) else { continue };
+            if !name.starts_with(b"moor-supervisor") {
+                continue;
+            }
+            let field = |wanted: &str| -> f64 {
+                let lines = memory.lines().filter(|line| line.starts_with(wanted));
+                lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
+            };
+            shared += field("Pss:");
+            own += field("Private_");
+        }
+        for session in sessions {
+            client.delete(&session.state()).await?;
+        }
+        Ok([whole, shared / count as f64, own / count as f64])
+    })
+}
+
 struct Bench<'a> {
     client: LocalSandboxClient,
     runtime: Runtime,

@@ -30,10 +30,16 @@ pub(crate) async fn drive(
         journal,
         agents: Arc::new(BTreeMap::from([(
             "bench".into(),
-            AgentHost { model, tools: vec![Arc::new(Note { effect })], sandbox: None },
+            AgentHost {
+                model,
+                tools: vec![Arc::new(Note { effect })],
+                guardrails: Vec::new(),
+                sandbox: None,
+            },
         )])),
         snapshots: None,
         observer: marks,
+        hooks: mooring_harness::Hooks::default(),
         now_ms: Arc::new(now_ms),
         cancel: CancellationToken::new(),
         pid: std::process::id(),

@@ -33,7 +33,9 @@ pub use diff::{DiffError, apply_diff, created_content};
 pub use instructions::system_instructions;
 pub use patch::{Operation, SyntaxError, parse_json_patch, parse_patch};
 pub use skills::{Skill, SkillIndex, SkillProblem};
-pub use tool::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
+pub use tool::{
+    BoxFuture, Effect, Question, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus,
+};
 pub use truncate::truncate;
 
 /// Reads a function tool's arguments, or says to the model what is wrong with them.

@@ -64,6 +64,18 @@ pub enum ToolStatus {
     Failed,
 }
 
+/// What a call must know from a person before it can go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// What is asked, in words, and who asks.
+    pub message: String,
+    /// The JSON Schema of the answer; `Null` where a plain yes or no is asked for.
+    pub schema: Value,
+    /// What the tool needs to go on with the call. It comes back to `call` as `prepared`:
+    /// `{"state": …, "answer": {"action": "accept" | "decline" | "cancel", "content": …}}`.
+    pub state: Value,
+}
+
 /// What a call gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolResult {
@@ -75,6 +87,9 @@ pub struct ToolResult {
     pub details: Value,
     /// The sandbox was lost: the harness makes it anew before it goes on.
     pub session_lost: bool,
+    /// The call is not over: it is made again, with the answer, once a person has given it. The rest means nothing
+    /// then.
+    pub question: Option<Box<Question>>,
 }
 
 impl ToolResult {
@@ -85,7 +100,13 @@ impl ToolResult {
             output: FunctionOutput::Text(output.into()),
             details: Value::Null,
             session_lost: false,
+            question: None,
         }
+    }
+
+    /// Not over yet.
+    pub fn asks(question: Question) -> Self {
+        Self { question: Some(Box::new(question)), ..Self::text("") }
     }
 
     /// Refused or failed, with the reason.

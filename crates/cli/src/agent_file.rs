@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::{Handoff, Limits, Policy, Snapshots, SubAgent};
+use mooring_harness::{GuardrailSpec, Handoff, Limits, Policy, Snapshots, SubAgent};
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
 
+use crate::agent_checks::{SchemaField, refuse_guardrails};
 use crate::args::IsolationArg;
 use crate::command_error::CommandError;
 use crate::home::absolute;
@@ -39,6 +40,15 @@ pub(crate) struct AgentFile {
     /// The agents that it may give work to; `agent` is a file.
     #[serde(default)]
     pub(crate) agents: Vec<SubAgent>,
+    /// What looks at its input, its output and its tool calls; `agent` is a file.
+    #[serde(default)]
+    pub(crate) guardrails: Vec<GuardrailSpec>,
+    /// What its answer must look like: a path, or the schema itself.
+    pub(crate) output_schema: Option<SchemaField>,
+    /// How often it may mend an answer that is not like it.
+    pub(crate) output_repairs: Option<u64>,
+    /// Whether a provider that can enforce the schema is asked to.
+    pub(crate) output_strict: Option<bool>,
     /// Where it works.
     #[serde(default)]
     pub(crate) sandbox: SandboxTable,
@@ -129,6 +139,10 @@ impl Default for AgentFile {
             mcp: Vec::new(),
             handoffs: Vec::new(),
             agents: Vec::new(),
+            guardrails: Vec::new(),
+            output_schema: None,
+            output_repairs: None,
+            output_strict: None,
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
             settings: Settings::default(),
@@ -156,6 +170,7 @@ impl AgentFile {
                 )));
             }
         }
+        refuse_guardrails(&agent.guardrails, path)?;
         Ok(agent)
     }
 
@@ -164,7 +179,7 @@ impl AgentFile {
         let base = directory(agent_path)?;
         match &self.manifest {
             None => Ok(None),
-            Some(ManifestField::Path(path)) => read_manifest(&base.join(path)).map(Some),
+            Some(ManifestField::Path(path)) => crate::lock::read_locked(&base.join(path)).map(Some),
             Some(ManifestField::Inline(table)) => {
                 let value = serde_json::to_value(table).map_err(|error| {
                     CommandError::input(format!("{}: manifest: {error}", agent_path.display()))

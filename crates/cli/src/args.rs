@@ -186,6 +186,9 @@ pub(crate) struct ApproveArgs {
     /// In this run, do not ask again for this tool by the same rule.
     #[arg(long)]
     pub(crate) always: bool,
+    /// What the call asks for: a JSON object after the schema that `moor approvals` shows.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) input: Option<String>,
 }
 
 /// `moor deny`.
@@ -206,6 +209,13 @@ pub(crate) enum ManifestCommand {
     Check(ManifestCheckArgs),
     /// Stage a manifest into a directory of this machine.
     Apply(ManifestApplyArgs),
+    /// Write down what a manifest's sources are now; whoever stages it later gets the same or is refused.
+    Lock(ManifestLockArgs),
+    /// Print a manifest made from what another program wrote; what has no place in it is named on standard error.
+    Import(ManifestImportArgs),
+    /// Print an environment of Claude Managed Agents made from a manifest; what has no place in it is named on
+    /// standard error.
+    Export(ManifestExportArgs),
     /// Print the JSON Schema of manifests.
     Schema,
 }
@@ -227,4 +237,32 @@ pub(crate) struct ManifestApplyArgs {
     /// The directory; made where it is missing. Nothing in it is overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: PathBuf,
+}
+
+/// `moor manifest lock`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestLockArgs {
+    /// The manifest (JSON, YAML or TOML). The lock is written beside it, with the ending .lock.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// `moor manifest import`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestImportArgs {
+    /// A devcontainer.json or the project that has one, a Harbor task's folder, or an environment of Claude Managed
+    /// Agents (JSON or YAML). Paths in the manifest are relative to the current directory.
+    #[arg(value_name = "PATH")]
+    pub(crate) source: PathBuf,
+}
+
+/// `moor manifest export`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManifestExportArgs {
+    /// The manifest (JSON, YAML or TOML).
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The environment's name; the file's where it is not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }

@@ -70,6 +70,7 @@ impl From<HarnessError> for CommandError {
             HarnessError::Refused(_)
             | HarnessError::Empty { .. }
             | HarnessError::NoApproval { .. }
+            | HarnessError::Input { .. }
             | HarnessError::Part { .. }
             | HarnessError::SameName { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
-use mooring_harness::{AgentHost, AgentSpec, Host, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Observer};
 use mooring_journal::Journal;
+use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
@@ -44,6 +45,7 @@ pub(crate) fn host(
         agents: Arc::new(agents),
         snapshots,
         observer,
+        hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
         cancel,
         pid: std::process::id(),
@@ -95,6 +97,7 @@ impl<'a> Wiring<'a> {
         Ok(AgentHost {
             model,
             tools: own.chain(servers).collect(),
+            guardrails: Vec::new(),
             sandbox: sandbox.map(|table| local_sandbox(self.home, table)).transpose()?,
         })
     }
@@ -205,16 +208,14 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
     if table.pids == Some(0) {
         return Err(CommandError::input("sandbox.pids: must be at least 1"));
     }
+    let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
+    let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
     Ok(LocalOptions {
         isolation: match table.isolation {
             None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
             Some(IsolationArg::None) => IsolationLevel::None,
         },
-        limits: Limits {
-            memory_bytes: table.memory.as_deref().map(bytes).transpose()?,
-            pids: table.pids,
-            cpus: table.cpus,
-        },
+        limits: Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus },
         ..LocalOptions::new(&home.state)
     })
 }
@@ -235,27 +236,6 @@ pub(crate) fn lingering_sandbox(
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
     Ok(Arc::new(LocalSandboxClient::new(options)))
-}
-
-/// `512MiB`, `2GiB`, `1000000`, as bytes.
-fn bytes(text: &str) -> Result<u64, CommandError> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let unit = match text[digits.len()..].trim() {
-        "" | "B" => 1,
-        "KiB" | "K" => 1 << 10,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1_u64 << 30,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => 0,
-    };
-    let size =
-        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|&size| size > 0);
-    size.ok_or_else(|| {
-        CommandError::input(format!("sandbox.memory: '{text}' is no size; write it as 512MiB or 2GiB"))
-    })
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

@@ -3,12 +3,14 @@
 //! Everything that the library must not know is here and only here: environment variables, home directories, the
 //! clock, randomness, signals, standard output. Logic is not.
 
+mod agent_checks;
 mod agent_file;
 mod args;
 mod command;
 mod command_error;
 mod home;
 mod host;
+mod lock;
 mod team;
 mod view;
 
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::SignalKind;
 
-use crate::args::{Args, Command, ManifestCommand};
+use crate::args::{Args, Command};
 use crate::command_error::CommandError;
 
 fn main() -> ExitCode {
@@ -51,9 +53,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Approvals(args) => command::approve::list(&args).await,
         Command::Approve(args) => command::approve::approve(args).await,
         Command::Deny(args) => command::approve::deny(args).await,
-        Command::Manifest(ManifestCommand::Check(args)) => command::manifest::check(&args),
-        Command::Manifest(ManifestCommand::Apply(args)) => command::manifest::apply(&args).await,
-        Command::Manifest(ManifestCommand::Schema) => command::manifest::schema(),
+        Command::Manifest(command) => command::manifest::manifest(command).await,
         Command::Sandbox(command) => command::sandbox::run(command).await,
         Command::Doctor => command::doctor::doctor().await,
     }

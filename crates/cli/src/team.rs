@@ -11,6 +11,7 @@ use mooring_manifest::Manifest;
 use mooring_snapshot::SnapshotStore;
 use serde_json::{Value, json};
 
+use crate::agent_checks::typed_output;
 use crate::agent_file::{AgentFile, SandboxTable};
 use crate::args::IsolationArg;
 use crate::command_error::CommandError;
@@ -65,6 +66,7 @@ impl Loaded {
             Some(manifest) => manifest,
             None => (Manifest::default(), crate::home::absolute(Path::new("."))?),
         };
+        let output = typed_output(&file, path)?;
         Ok(Self {
             agent: AgentSpec {
                 name: file.name,
@@ -76,6 +78,8 @@ impl Loaded {
                 mcp: file.mcp,
                 handoffs: file.handoffs,
                 agents: file.agents,
+                guardrails: file.guardrails,
+                output,
                 settings: file.settings,
                 policy: file.policy,
                 guidance: file.guidance,
@@ -122,13 +126,14 @@ impl Team {
         let model = default_model.unwrap_or(&entry.agent.model).to_owned();
         let mut files: BTreeMap<PathBuf, AgentFile> = BTreeMap::new();
         let mut names = BTreeMap::from([(normal(&entry_path), entry.agent.name.clone())]);
-        let mut due = name_mates(&mut entry.agent.handoffs, &mut entry.agent.agents, &entry_path)?;
+        let agent = &mut entry.agent;
+        let mut due = name_mates(&mut agent.handoffs, &mut agent.agents, &mut agent.guardrails, &entry_path)?;
         while let Some(path) = due.pop() {
             if names.contains_key(&path) {
                 continue;
             }
             let mut file = AgentFile::read(&path)?;
-            due.extend(name_mates(&mut file.handoffs, &mut file.agents, &path)?);
+            due.extend(name_mates(&mut file.handoffs, &mut file.agents, &mut file.guardrails, &path)?);
             if let Some((other, _)) = names.iter().find(|(_, name)| **name == file.name) {
                 return Err(CommandError::input(format!(
                     "{}: name: '{}' is the name of the agent in {} too. Give each agent of a run its own name",
@@ -279,11 +284,13 @@ impl Team {
 fn name_mates(
     handoffs: &mut [mooring_harness::Handoff],
     agents: &mut [mooring_harness::SubAgent],
+    guardrails: &mut [mooring_harness::GuardrailSpec],
     path: &Path,
 ) -> Result<Vec<PathBuf>, CommandError> {
     let base = crate::agent_file::directory(path)?;
     let handoffs = handoffs.iter_mut().map(|handoff| &mut handoff.agent);
-    let mates = handoffs.chain(agents.iter_mut().map(|agent| &mut agent.agent));
+    let judges = guardrails.iter_mut().filter_map(|guardrail| guardrail.agent.as_mut());
+    let mates = handoffs.chain(agents.iter_mut().map(|agent| &mut agent.agent)).chain(judges);
     let absolute = mates.map(|file| {
         let path = normal(&base.join(&*file));
         *file = path.display().to_string();
@@ -295,7 +302,8 @@ fn name_mates(
 /// Puts names in the place of files.
 fn resolve(agent: &mut AgentSpec, names: &BTreeMap<PathBuf, String>) {
     let handoffs = agent.handoffs.iter_mut().map(|handoff| &mut handoff.agent);
-    for mate in handoffs.chain(agent.agents.iter_mut().map(|agent| &mut agent.agent)) {
+    let judges = agent.guardrails.iter_mut().filter_map(|guardrail| guardrail.agent.as_mut());
+    for mate in handoffs.chain(agent.agents.iter_mut().map(|agent| &mut agent.agent)).chain(judges) {
         if let Some(name) = names.get(Path::new(mate)) {
             mate.clone_from(name);
         }

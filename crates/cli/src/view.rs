@@ -1,5 +1,6 @@
 //! What people and pipes get to see.
 
+pub(crate) mod checks;
 pub(crate) mod live;
 pub(crate) mod story;
 pub(crate) mod text;

@@ -7,11 +7,13 @@
 use mooring_journal::event::ApprovalAnswered;
 use mooring_journal::{Append, Durability, Event, Journal, JournalError, RunId, Stamped};
 
+use serde_json::Value;
+
 use crate::HarnessError;
 use crate::driver::{fold, summary};
 
 /// A person's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// Whether the call may take place.
     pub allow: bool,
@@ -21,6 +23,8 @@ pub struct Answer {
     pub by: String,
     /// Why; the model gets to read it.
     pub reason: Option<String>,
+    /// The input that the call asks for; `Null` where it asks for none.
+    pub input: Value,
 }
 
 /// What came of an answer.
@@ -37,7 +41,8 @@ pub enum Answered {
 /// Answers an approval. Answering twice changes nothing.
 ///
 /// # Errors
-/// [`HarnessError::NoApproval`] where the run never asked this; [`JournalError::Driven`] while a driver is at work
+/// [`HarnessError::NoApproval`] where the run never asked this; [`HarnessError::Input`] where input is asked for and
+/// missing, or given and not asked for; [`JournalError::Driven`] while a driver is at work
 /// on the run.
 pub async fn answer(
     journal: &dyn Journal,
@@ -63,6 +68,10 @@ pub async fn answer(
     else {
         return Err(HarnessError::NoApproval { run: run.clone(), approval_id: approval_id.into() });
     };
+    if answer.allow && answer.input.is_null() != asked.schema.is_null() {
+        let (run, approval_id) = (run.clone(), approval_id.into());
+        return Err(HarnessError::Input { run, approval_id, schema: asked.schema.clone() });
+    }
     let expired = now_ms > asked.expires_ms;
     let claim = journal.claim(run, &format!("{}'s answer to {approval_id}", answer.by)).await?;
     if claim.last_seq != state.last_seq {
@@ -81,6 +90,7 @@ pub async fn answer(
         always: answer.always && decision == "allow",
         by: answer.by,
         reason: answer.reason,
+        input: if decision == "allow" { answer.input } else { Value::Null },
     });
     let mut after = state;
     after.apply(&event).map_err(|source| HarnessError::Fold { run: run.clone(), source })?;

@@ -7,6 +7,8 @@
 mod ask;
 mod call;
 mod child;
+mod guard;
+mod ready;
 mod snapshot;
 mod stage;
 
@@ -26,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::run::{AgentHost, AgentSpec, Finished, Host, Member, NewRun};
-use crate::{Call, HarnessError, Live, Next, State, Status};
+use crate::{Call, Guardrail, HarnessError, Live, Next, State, Status};
 
 /// How often a driver looks whether another process left word.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -49,7 +51,9 @@ pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
 async fn refuse(host: &Host, new: &NewRun) -> Result<(), HarnessError> {
     let entry = &new.entry;
     for member in std::iter::once(entry).chain(new.team.values()) {
-        tool_specs(&member.agent, seat(host, &new.id, &member.agent.name)?)?;
+        let seat = seat(host, &new.id, &member.agent.name)?;
+        tool_specs(&member.agent, seat)?;
+        ready::refuse_agent(&member.agent, seat)?;
     }
     if let Some(client) = &seat(host, &new.id, &entry.agent.name)?.sandbox {
         let plan = stage::plan(client.as_ref(), &entry.manifest, &entry.manifest_base).await?;
@@ -78,7 +82,7 @@ fn seat<'h>(host: &'h Host, run: &RunId, agent: &str) -> Result<&'h AgentHost, H
 /// [`HarnessError::Completed`] where there is nothing to do; [`JournalError::Driven`] while another driver lives.
 pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> {
     let claim = host.journal.claim(run, &owner(host)).await?;
-    let state = fold(host.journal.as_ref(), run, |_| {}).await?;
+    let Left { state, untold } = left(host, run).await?;
     if state.status == Status::Completed {
         return Err(HarnessError::Completed { run: run.clone() });
     }
@@ -87,7 +91,28 @@ pub async fn resume(host: &Host, run: &RunId) -> Result<Finished, HarnessError> 
     {
         return Err(HarnessError::Part { run: run.clone(), of: parent.run.clone() });
     }
-    take_up(host, run, claim, state).await?.drive().await
+    take_up(host, run, claim, Left { state, untold }).await?.drive().await
+}
+
+/// A run as its last driver left it.
+struct Left {
+    state: State,
+    /// What others recorded since, and no hook was told of.
+    untold: Vec<Record>,
+}
+
+async fn left(host: &Host, run: &RunId) -> Result<Left, HarnessError> {
+    let (mut untold, mut driven) = (Vec::new(), 0);
+    let state = fold(host.journal.as_ref(), run, |record| match &record.event {
+        Event::DriverAttached(_) => {
+            untold.clear();
+            driven = record.epoch;
+        }
+        Event::ApprovalAnswered(_) if record.epoch != driven => untold.push(record.clone()),
+        _ => {}
+    })
+    .await?;
+    Ok(Left { state, untold })
 }
 
 /// The driver of a run that another driver left.
@@ -95,8 +120,11 @@ async fn take_up<'h>(
     host: &'h Host,
     run: &RunId,
     claim: Claim,
-    state: State,
+    Left { state, untold }: Left,
 ) -> Result<Driver<'h>, HarnessError> {
+    for record in &untold {
+        host.hooks.tell(record, host.observer.as_ref()).await;
+    }
     // Words that were left for a driver that is gone are not meant for this one.
     host.journal.signals(run).await?;
     let mut driver = Driver::new(host, run.clone(), claim, state)?;
@@ -111,11 +139,14 @@ async fn take_up<'h>(
 /// The driver of a new run, with the run's first events. It takes all of `new`, so that a manifest with its files is
 /// not held a second time for as long as the run goes.
 fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessError> {
-    let Member { agent, limits, instructions, manifest, manifest_base, sandbox } = new.entry;
-    let entry = seat(host, &new.id, &agent.name)?;
+    let entry = seat(host, &new.id, &new.entry.agent.name)?;
+    let Member { agent, limits, instructions, manifest, manifest_base, sandbox } =
+        ready::prepared(new.entry, entry);
     let mut team = BTreeMap::new();
     for (name, member) in new.team {
-        let tools = tool_specs(&member.agent, seat(host, &new.id, &name)?)?;
+        let seat = seat(host, &new.id, &name)?;
+        let tools = tool_specs(&member.agent, seat)?;
+        let member = ready::prepared(member, seat);
         team.insert(name, record(&member, &tools));
     }
     let started = RunStarted {
@@ -193,6 +224,8 @@ struct Driver<'h> {
     specs: Vec<ToolSpec>,
     /// Those of them that are no agents, by name.
     tools: HashMap<String, Arc<dyn Tool>>,
+    /// What checks each of its guardrails, or why nothing can.
+    guards: Vec<Result<Arc<dyn Guardrail>, String>>,
     session: Option<Arc<dyn SandboxSession>>,
     /// The session whose workspace this run's begins with.
     fork_of: Option<Arc<dyn SandboxSession>>,
@@ -211,6 +244,7 @@ impl<'h> Driver<'h> {
             claim,
             model: Arc::clone(&seat.model),
             tools: by_name(seat, &specs),
+            guards: ready::guards(seat, &state.agent),
             specs,
             state,
             session: None,
@@ -241,6 +275,8 @@ impl<'h> Driver<'h> {
             self.expire_approvals()?;
             match self.state.next() {
                 Next::Sandbox => self.start_sandbox().await?,
+                Next::Guard => self.guard().await?,
+                Next::CheckOutput => self.check_output()?,
                 Next::Context => self.add_context().await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
@@ -248,6 +284,9 @@ impl<'h> Driver<'h> {
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(finished) => {
+                    if finished.status == Status::Cancelled.as_str() {
+                        self.cancel_judges().await?;
+                    }
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
                 }
@@ -287,14 +326,16 @@ impl<'h> Driver<'h> {
         };
         self.claim.last_seq = self.host.journal.append(append).await?;
         for (seq, stamped) in (after + 1..).zip(events) {
-            self.host.observer.recorded(&Record {
+            let record = Record {
                 run: self.run.clone(),
                 seq,
                 epoch: self.claim.epoch,
                 at_ms: stamped.at_ms,
                 v: SCHEMA_VERSION,
                 event: stamped.event,
-            });
+            };
+            self.host.observer.recorded(&record);
+            self.host.hooks.tell(&record, self.host.observer.as_ref()).await;
         }
         Ok(())
     }
@@ -355,6 +396,7 @@ pub(crate) fn summary(state: &State) -> Value {
             "input": call.input,
             "reason": asked.reason,
             "expires_ms": asked.expires_ms,
+            "schema": asked.schema,
         })
     };
     json!({

@@ -47,6 +47,16 @@ pub enum HarnessError {
         /// The approval.
         approval_id: String,
     },
+    /// A call asks for input that was not given, or was given some that it does not ask for.
+    #[error("{}", input_needed(approval_id, schema))]
+    Input {
+        /// The run.
+        run: RunId,
+        /// The approval.
+        approval_id: String,
+        /// The JSON Schema of the input asked for; `Null` where none is.
+        schema: serde_json::Value,
+    },
     /// The run is the work of a sub-agent: whoever called it goes on with it.
     #[error("run {run} is part of run {of}, which goes on with it: use {of} instead")]
     Part {
@@ -66,6 +76,14 @@ pub enum HarnessError {
         /// The tools' name.
         tool: String,
     },
+    /// An agent that cannot work as it is written.
+    #[error("agent '{agent}' cannot work: {reason}")]
+    Agent {
+        /// The agent.
+        agent: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The run needs something that this host does not offer.
     #[error("run {run} needs {what}, which was not given to its driver")]
     Missing {
@@ -74,4 +92,11 @@ pub enum HarnessError {
         /// What is missing.
         what: String,
     },
+}
+
+fn input_needed(approval_id: &str, schema: &serde_json::Value) -> String {
+    if schema.is_null() {
+        return format!("'{approval_id}' asks for no input: answer it without");
+    }
+    format!("'{approval_id}' asks for input, a JSON object after this schema: {schema}")
 }

@@ -11,18 +11,27 @@ mod answer;
 mod budget;
 mod driver;
 mod error;
+mod guardrail;
+mod hooks;
 mod machine;
 mod observer;
 mod policy;
 mod run;
 mod team;
+mod typed;
 
 pub use answer::{Answer, Answered, answer};
 pub use budget::{Budget, Spent};
 pub use driver::{fold, resume, start};
 pub use error::HarnessError;
-pub use machine::{Approval, Call, CallStatus, FoldError, Next, SandboxState, Snapshots, State, Status};
+pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
+pub use hooks::{
+    ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
+    ToolHook,
+};
+pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, Snapshots, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
 pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun};
 pub use team::{Handoff, HandoffFilter, SubAgent, SubSandbox};
+pub use typed::TypedOutput;

@@ -4,6 +4,7 @@
 //! run can be replayed, forked and killed at any event in a test. The cost of both does not grow with the run:
 //! nothing looks at more than the current turn.
 
+mod checks;
 mod due;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,13 @@ use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunF
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Item, StopReason, ToolSpec, Usage};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::budget::{Budget, Spent};
 use crate::run::{AgentSpec, Limits};
+
+pub use checks::Check;
+use checks::Checks;
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +69,14 @@ pub enum CallStatus {
         /// What the tool had found out beforehand.
         prepared: Value,
     },
+    /// Its tool gave this, which guardrails have yet to look at.
+    Unchecked(Box<Item>),
     /// It is over; this is the item that the model gets.
     Done(Box<Item>),
 }
 
 /// Whether a person must approve a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Approval {
     /// The policy has not been asked, or allows it.
     NotNeeded,
@@ -101,12 +107,17 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// The guardrails that have looked at it.
+    pub passed: BTreeSet<String>,
+    /// A person's answer to what the call asked for: `action` and `content`.
+    pub answer: Option<Value>,
 }
 
 impl Call {
     /// Whether it can go on only after a person's answer.
     pub fn waits(&self) -> bool {
-        matches!(self.approval, Approval::Asked(_)) || matches!(self.status, CallStatus::Suspended { .. })
+        let suspended = matches!(self.status, CallStatus::Suspended { .. }) && self.answer.is_none();
+        suspended || matches!(self.approval, Approval::Asked(_))
     }
 }
 
@@ -151,6 +162,10 @@ pub enum Next {
     Context,
     /// Ask the model.
     Model,
+    /// Make the checks of [`State::checks_due`].
+    Guard,
+    /// Hold the last answer against its schema.
+    CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
     /// Take a snapshot of the workspace.
@@ -232,6 +247,7 @@ pub struct State {
     pub finished: Option<RunFinished>,
     last_answer: Option<Answer>,
     model_failure: Option<RunError>,
+    checks: Checks,
     /// The agent that goes on once the turn is over.
     handoff: Option<String>,
 }
@@ -312,6 +328,7 @@ impl State {
             finished: None,
             last_answer: None,
             model_failure: None,
+            checks: Checks::default(),
             handoff: None,
         })
     }
@@ -374,15 +391,28 @@ impl State {
                     message: failed.message.clone(),
                 });
             }
+            Event::GuardrailChecked(checked) => {
+                self.guardrail_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::OutputChecked(checked) => {
+                self.output_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
-                let Some(call) = self.call(&requested.call_id, |status| *status == CallStatus::New) else {
+                let due = |call: &&mut Call| {
+                    call.call_id == requested.call_id
+                        && (call.status == CallStatus::New || call.answer.is_some())
+                };
+                let Some(call) = self.calls.iter_mut().find(due) else {
                     return Err(misplaced(seq, event, "no new call of that id"));
                 };
+                let again = call.answer.take().is_some();
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
                 call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
-                self.spent.tool_calls += 1;
+                if !again {
+                    self.spent.tool_calls += 1;
+                }
             }
             Event::ToolSuspended(suspended) => {
                 let begun = |status: &CallStatus| {
@@ -394,7 +424,9 @@ impl State {
                 if let CallStatus::Requested { prepared } | CallStatus::InDoubt { prepared } =
                     &mut call.status
                 {
-                    call.status = CallStatus::Suspended { prepared: prepared.take() };
+                    let prepared =
+                        if suspended.child.is_some() { prepared.take() } else { suspended.state.clone() };
+                    call.status = CallStatus::Suspended { prepared };
                 }
             }
             Event::HandedOff(handed) => {
@@ -402,6 +434,7 @@ impl State {
                     return Err(misplaced(seq, event, "no handoff to that agent is due"));
                 }
                 self.agent = self.mate(&handed.to).map_err(|reason| misplaced(seq, event, &reason))?;
+                self.checks.handed_off();
                 if let Some(items) = &handed.items {
                     self.items = parse_items(items).map_err(|error| {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
@@ -409,15 +442,13 @@ impl State {
                 }
             }
             Event::ToolCompleted(completed) => {
-                let output: Item = serde_json::from_value(completed.output.clone())
-                    .map_err(|error| misplaced(seq, event, &format!("its output cannot be read: {error}")))?;
-                let Some(call) =
-                    self.call(&completed.call_id, |status| !matches!(status, CallStatus::Done(_)))
-                else {
+                let output =
+                    parse_item(&completed.output).map_err(|reason| misplaced(seq, event, &reason))?;
+                let Some(place) = self.place(&completed.call_id) else {
                     return Err(misplaced(seq, event, "no open call of that id"));
                 };
-                call.status = CallStatus::Done(Box::new(output));
-                call.reserved = Budget::default();
+                self.calls[place].status = self.given(&self.calls[place], output, &completed.provenance);
+                self.calls[place].reserved = Budget::default();
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -430,10 +461,17 @@ impl State {
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {
-                let new = |status: &CallStatus| *status == CallStatus::New;
-                let call = self.calls.iter_mut().find(|call| {
-                    call.call_id == asked.call_id && new(&call.status) && call.approval == Approval::NotNeeded
-                });
+                let asks = |call: &&mut Call| {
+                    call.call_id == asked.call_id
+                        && match (&call.status, &call.approval) {
+                            (CallStatus::New, Approval::NotNeeded) => !asked.input,
+                            (CallStatus::Suspended { .. }, Approval::NotNeeded | Approval::Allowed) => {
+                                asked.input
+                            }
+                            _ => false,
+                        }
+                };
+                let call = self.calls.iter_mut().find(asks);
                 let Some(call) = call else { return Err(misplaced(seq, event, "no new call of that id")) };
                 call.approval = Approval::Asked(asked.clone());
             }
@@ -483,15 +521,21 @@ impl State {
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
+        self.checks.attach();
         self.cancelling = false;
         // Failed and cancelled runs may be taken up again; the harness refuses completed ones before this.
         self.status = Status::Running;
         self.finished = None;
         for call in &mut self.calls {
-            // What was suspended is looked at again: the answer may be there.
-            if let CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } = &mut call.status
-            {
-                call.status = CallStatus::InDoubt { prepared: prepared.take() };
+            match &mut call.status {
+                CallStatus::Requested { prepared } => {
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                // The run below is looked at again: it may have its answer.
+                CallStatus::Suspended { prepared } if call.child.is_some() => {
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                _ => {}
             }
         }
     }
@@ -534,6 +578,16 @@ impl State {
         );
         let Some(call) = call else { return Err("no such question is open") };
         let Approval::Asked(asked) = &call.approval else { return Err("no such question is open") };
+        if asked.input {
+            let action = match answer.decision.as_str() {
+                "allow" => "accept",
+                "expired" => "cancel",
+                _ => "decline",
+            };
+            call.answer = Some(json!({"action": action, "content": answer.input}));
+            call.approval = Approval::Allowed;
+            return Ok(());
+        }
         let reason = answer.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         // Whatever is not plainly an approval is none.
         match answer.decision.as_str() {
@@ -561,6 +615,15 @@ impl State {
         self.calls.iter_mut().find(|call| call.call_id == call_id && status(&call.status))
     }
 
+    /// The open call of an id: one whose output is not there, or else one whose output guardrails have yet to look at.
+    fn place(&self, call_id: &str) -> Option<usize> {
+        let find = |wanted: fn(&CallStatus) -> bool| {
+            self.calls.iter().position(|call| call.call_id == call_id && wanted(&call.status))
+        };
+        find(|status| !matches!(status, CallStatus::Unchecked(_) | CallStatus::Done(_)))
+            .or_else(|| find(|status| matches!(status, CallStatus::Unchecked(_))))
+    }
+
     /// Once every call is over, their outputs join the conversation in the order of the calls, whatever order they
     /// came in: a replay gives the same conversation.
     fn close_turn(&mut self) {
@@ -584,7 +647,13 @@ impl State {
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
-        let text = texts.collect::<Vec<_>>().join("\n\n");
+        let mut texts = texts.collect::<Vec<_>>();
+        if self.agent.output.is_some() {
+            // What comes before is talk.
+            texts.drain(..texts.len().saturating_sub(1));
+        }
+        let text = texts.join("\n\n");
+        self.checks.answered();
         self.last_answer = Some(Answer { text, usage, stop_reason, called: !self.calls.is_empty() });
         self.items.extend(items);
     }
@@ -592,6 +661,10 @@ impl State {
 
 fn parse_items(values: &[Value]) -> Result<Vec<Item>, serde_json::Error> {
     values.iter().map(|value| serde_json::from_value(value.clone())).collect()
+}
+
+fn parse_item(value: &Value) -> Result<Item, String> {
+    serde_json::from_value(value.clone()).map_err(|error| format!("its item cannot be read: {error}"))
 }
 
 fn as_call(item: &Item) -> Option<Call> {
@@ -609,6 +682,8 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        passed: BTreeSet::new(),
+        answer: None,
     })
 }
 

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Handoff, Observer, Policy, Spent, Status, SubAgent};
+use crate::{
+    Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Spent, Status, SubAgent, TypedOutput,
+};
 
 /// An agent, as the journal records it. Holds no key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,12 @@ pub struct AgentSpec {
     /// The agents that it may give work to, each as a tool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<SubAgent>,
+    /// What looks at its input, its output and its tool calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guardrails: Vec<GuardrailSpec>,
+    /// What its last answer must look like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<TypedOutput>,
     /// Sampling and the like.
     pub settings: Settings,
     /// What it may do without asking.
@@ -65,6 +73,8 @@ impl Default for AgentSpec {
             mcp: Vec::new(),
             handoffs: Vec::new(),
             agents: Vec::new(),
+            guardrails: Vec::new(),
+            output: None,
             settings: Settings::default(),
             policy: Policy::default(),
             guidance: true,
@@ -157,6 +167,8 @@ pub struct AgentHost {
     pub model: Arc<dyn ModelClient>,
     /// Its tools.
     pub tools: Vec<Arc<dyn Tool>>,
+    /// Its guardrails that are code; those that its file declares need nothing here.
+    pub guardrails: Vec<Arc<dyn Guardrail>>,
     /// What makes the sandbox of a run that it begins; `None` where it needs none.
     pub sandbox: Option<Arc<dyn SandboxClient>>,
 }
@@ -172,6 +184,8 @@ pub struct Host {
     pub snapshots: Option<SnapshotStore>,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
+    /// What is told of each step.
+    pub hooks: Hooks,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// Cancels the run.

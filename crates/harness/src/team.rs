@@ -129,10 +129,11 @@ impl AgentSpec {
         self.handoffs.iter().map(Handoff::spec).chain(self.agents.iter().map(SubAgent::spec)).collect()
     }
 
-    /// The names of the agents that this one may hand over to or give work to.
+    /// The names of the agents that this one may hand over to, give work to, or ask for their judgement.
     pub fn mates(&self) -> impl Iterator<Item = &str> {
         let handoffs = self.handoffs.iter().map(|handoff| handoff.agent.as_str());
-        handoffs.chain(self.agents.iter().map(|agent| agent.agent.as_str()))
+        let judges = self.guardrails.iter().filter_map(|guardrail| guardrail.agent.as_deref());
+        handoffs.chain(self.agents.iter().map(|agent| agent.agent.as_str())).chain(judges)
     }
 }
 

@@ -68,7 +68,7 @@ pub enum Event {
     ModelCompleted(Box<ModelCompleted>),
     /// The model could not be asked, after all retries.
     ModelFailed(ModelFailed),
-    /// The policy asks a person whether a tool may be called.
+    /// The policy asks a person whether a tool may be called, or a call asks for something that it must know.
     ApprovalRequested(ApprovalRequested),
     /// A person answered, or the time to answer has passed.
     ApprovalAnswered(ApprovalAnswered),
@@ -80,6 +80,10 @@ pub enum Event {
     ToolSuspended(ToolSuspended),
     /// Another agent goes on with the conversation.
     HandedOff(Box<HandedOff>),
+    /// A guardrail looked at the run's input, its output, or a tool call.
+    GuardrailChecked(Box<GuardrailChecked>),
+    /// The agent's answer was held against the schema that it must have.
+    OutputChecked(OutputChecked),
     /// Somebody asked to cancel the run.
     CancelRequested(CancelRequested),
     /// The run is over, or waits for a person. A run that failed, was cancelled or waits can be taken up again:
@@ -350,8 +354,8 @@ pub struct ModelFailed {
     pub retryable: bool,
 }
 
-/// The policy asks a person whether a tool may be called.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The policy asks a person whether a tool may be called, or a call asks for something that it must know.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApprovalRequested {
     /// Names this question: derived from run, turn, call, digest and policy version, so that an answer can fit no
@@ -374,10 +378,16 @@ pub struct ApprovalRequested {
     pub reason: String,
     /// After this moment, in milliseconds since the Unix epoch, the call counts as denied.
     pub expires_ms: i64,
+    /// Whether the call itself asks, in the words of `reason`, and not the policy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub input: bool,
+    /// The JSON Schema of the input that a call asks for; `Null` where a yes or no is enough.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub schema: Value,
 }
 
 /// A person answered, or the time to answer has passed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApprovalAnswered {
     /// Which question.
@@ -391,6 +401,9 @@ pub struct ApprovalAnswered {
     /// Why, in words; the model gets to read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The input that the call asked for.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub input: Value,
 }
 
 /// A tool is about to be called.
@@ -436,6 +449,9 @@ pub struct ToolSuspended {
     /// The run that waits, where the tool is an agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
+    /// What the tool needs to go on with the call.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub state: Value,
 }
 
 /// Another agent goes on with the conversation.
@@ -482,6 +498,55 @@ pub struct ToolCompleted {
     /// What the run that the call started has used, its own sub-agents included.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub spent: Value,
+}
+
+/// A guardrail looked at something and said what it thinks of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GuardrailChecked {
+    /// The turn, from 1; 0 before the first answer of the model.
+    pub turn: u64,
+    /// `input`, `output`, `tool_input` or `tool_output`.
+    pub stage: String,
+    /// The guardrail.
+    pub name: String,
+    /// `allow`; `reject` (the call is not made, or its output is withheld) and `replace` (of a tool's output); `trip`:
+    /// the run ends; `cancelled`: it was ended before it could say.
+    pub verdict: String,
+    /// Why, in words or as the guardrail gives it.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub info: Value,
+    /// The model's id of the call, for a tool call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// What the model gets in the place of a tool's output: an item in the wire form of Open Responses. The output as
+    /// it was is in `tool_completed`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub output: Value,
+    /// The run of the agent that judged, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
+    /// What that run has used.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub spent: Value,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The agent's answer was held against its schema.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutputChecked {
+    /// The turn, from 1.
+    pub turn: u64,
+    /// Whether the answer is as the schema wants it.
+    pub valid: bool,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// What joins the conversation then, so that the model can mend it: an item in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub repair: Value,
 }
 
 /// Somebody asked to cancel the run.

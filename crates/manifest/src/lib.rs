@@ -31,8 +31,10 @@
 //! - variable names that are empty or hold `=` or NUL; user and group names that no system takes, or that come twice;
 //! - a root that is not absolute, holds `..`, or is `/`;
 //! - git references that begin with `-`, and hosts, repositories and subpaths that are no such thing;
-//! - credentials in a mount that would put them inside the sandbox, line breaks in a mount's values, and mount paths
-//!   that leave the root by `..`.
+//! - line breaks in any of a mount's values, `@` and `?` in endpoints, and mount paths that leave the root by `..`.
+//!
+//! Credentials that a mount would put inside the sandbox are refused as the SDK does, unless code acknowledged them
+//! ([`Manifest::acknowledge_exposure`]).
 //!
 //! Reading itself is stricter in two ways: text is not turned into numbers or booleans (`"1"` for 1), and a
 //! manifest that is nested more than 64 directories deep is refused.
@@ -42,18 +44,22 @@
 //! are about its own entry points and have no counterpart: that a manifest given as a Python dictionary may not hold
 //! grants or host sources. Here, whoever plans a manifest names the base directory that its sources are confined to.
 //!
-//! One key is our own: `x-mooring` at the top, a free object for what the SDK's form has no place for. It is kept
-//! when present and never added.
+//! One key is our own: `x-mooring` at the top, for what the SDK's form has no place for: see [`extension`]. It is
+//! written where it says something.
 
 mod account;
+pub mod convert;
 mod describe;
 mod digest;
 mod entry;
 mod environment;
+mod exposure;
+pub mod extension;
 mod format;
 mod grant;
 mod manifest;
 mod mount;
+mod mount_check;
 mod path;
 mod problem;
 mod read;
@@ -66,6 +72,8 @@ mod validate;
 pub use account::{Group, Owner, User};
 pub use entry::{Dir, Entry, EntryKind, File, GitRepo, LocalDir, LocalFile, Permissions};
 pub use environment::{EnvEntry, EnvValue, EnvVar, Environment};
+pub use exposure::Exposure;
+pub use extension::Extension;
 pub use format::Format;
 pub use grant::PathGrant;
 pub use manifest::{Located, Manifest};

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::problem::member;
 use crate::{
-    Entry, EntryKind, Environment, Format, Group, ManifestError, PathError, PathGrant, Problem, RelPath, User,
+    Entry, EntryKind, Environment, Exposure, Extension, Format, Group, ManifestError, PathError, PathGrant,
+    Problem, RelPath, User,
 };
 
 /// The commands that the SDK tells a model to use on mounts. Nothing enforces it.
@@ -35,8 +36,10 @@ pub struct Manifest {
     pub extra_path_grants: Vec<PathGrant>,
     /// Commands that a model is told to use on mounts. Text only: nothing enforces it.
     pub remote_mount_command_allowlist: Vec<String>,
-    /// Our own additions, `x-mooring` in the wire form: kept as they are, never written when absent.
-    pub x_mooring: Option<Map<String, Value>>,
+    /// Our own additions, `x-mooring` in the wire form: not written where they say nothing.
+    pub extension: Extension,
+    /// Which mounts may have their credentials inside of the sandbox. It is no part of the wire form either.
+    pub exposure: Exposure,
     /// What was read and means nothing, such as unknown keys. It is no part of the wire form;
     /// [`Manifest::validate`] reports it.
     pub ignored: Vec<Problem>,
@@ -52,7 +55,8 @@ impl Default for Manifest {
             groups: Vec::new(),
             extra_path_grants: Vec::new(),
             remote_mount_command_allowlist: ALLOWLIST.map(str::to_owned).into(),
-            x_mooring: None,
+            extension: Extension::default(),
+            exposure: Exposure::default(),
             ignored: Vec::new(),
         }
     }
@@ -126,12 +130,29 @@ impl Manifest {
         self.environment.value.iter().map(|(name, value)| (name.clone(), value.as_str().to_owned())).collect()
     }
 
+    /// The entry at a path.
+    pub fn entry_mut(&mut self, path: &RelPath) -> Option<&mut Entry> {
+        find(&mut self.entries, path.as_str())
+    }
+
     /// All entries, a directory before what is in it, otherwise in the order they were written.
     pub fn located(&self) -> Vec<Located<'_>> {
         let mut found = Vec::new();
         locate(&self.entries, "entries", Some(""), &mut found);
         found
     }
+}
+
+fn find<'a>(entries: &'a mut IndexMap<String, Entry>, path: &str) -> Option<&'a mut Entry> {
+    entries.iter_mut().find_map(|(key, entry)| {
+        let name = RelPath::parse(key).ok()?;
+        let rest = path.strip_prefix(name.as_str())?;
+        if rest.is_empty() {
+            return Some(entry);
+        }
+        let EntryKind::Dir(dir) = &mut entry.kind else { return None };
+        find(&mut dir.children, rest.strip_prefix('/')?)
+    })
 }
 
 /// `above` is the path of the directory around: empty for the root, `None` where it is no path.
@@ -170,7 +191,8 @@ impl TryFrom<Value> for Manifest {
 
 impl Serialize for Manifest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut wire = serializer.serialize_struct("Manifest", 8 + usize::from(self.x_mooring.is_some()))?;
+        let mut wire =
+            serializer.serialize_struct("Manifest", 8 + usize::from(!self.extension.is_empty()))?;
         wire.serialize_field("version", &Self::VERSION)?;
         wire.serialize_field("root", &self.root)?;
         wire.serialize_field("entries", &self.entries)?;
@@ -179,8 +201,8 @@ impl Serialize for Manifest {
         wire.serialize_field("groups", &self.groups)?;
         wire.serialize_field("extra_path_grants", &self.extra_path_grants)?;
         wire.serialize_field("remote_mount_command_allowlist", &self.remote_mount_command_allowlist)?;
-        if let Some(additions) = &self.x_mooring {
-            wire.serialize_field(crate::read::ADDITIONS, additions)?;
+        if !self.extension.is_empty() {
+            wire.serialize_field(crate::read::ADDITIONS, &self.extension)?;
         }
         wire.end()
     }

@@ -178,37 +178,35 @@ impl Provider {
         }
     }
 
-    /// The fields that hold a credential or say where one is, and whether each is set.
-    pub(crate) fn credentials(&self) -> Vec<(&'static str, bool)> {
-        let set = |field: &Option<String>| field.is_some();
+    /// The fields that hold a credential or say where one is, and their values.
+    pub(crate) fn credentials(&self) -> Vec<(&'static str, Option<&str>)> {
         match self {
             Self::S3(s3) => vec![
-                ("access_key_id", set(&s3.access_key_id)),
-                ("secret_access_key", set(&s3.secret_access_key)),
-                ("session_token", set(&s3.session_token)),
+                ("access_key_id", s3.access_key_id.as_deref()),
+                ("secret_access_key", s3.secret_access_key.as_deref()),
+                ("session_token", s3.session_token.as_deref()),
             ],
             Self::Gcs(gcs) => vec![
-                ("access_id", set(&gcs.access_id)),
-                ("secret_access_key", set(&gcs.secret_access_key)),
-                ("service_account_file", set(&gcs.service_account_file)),
-                ("service_account_credentials", set(&gcs.service_account_credentials)),
-                ("access_token", set(&gcs.access_token)),
+                ("access_id", gcs.access_id.as_deref()),
+                ("secret_access_key", gcs.secret_access_key.as_deref()),
+                ("service_account_file", gcs.service_account_file.as_deref()),
+                ("service_account_credentials", gcs.service_account_credentials.as_deref()),
+                ("access_token", gcs.access_token.as_deref()),
             ],
             Self::R2(r2) => vec![
-                ("access_key_id", set(&r2.access_key_id)),
-                ("secret_access_key", set(&r2.secret_access_key)),
+                ("access_key_id", r2.access_key_id.as_deref()),
+                ("secret_access_key", r2.secret_access_key.as_deref()),
             ],
             Self::AzureBlob(azure) => vec![
-                ("identity_client_id", set(&azure.identity_client_id)),
-                ("account_key", set(&azure.account_key)),
+                ("identity_client_id", azure.identity_client_id.as_deref()),
+                ("account_key", azure.account_key.as_deref()),
             ],
             Self::Box(folder) => vec![
-                ("client_id", set(&folder.client_id)),
-                ("client_secret", set(&folder.client_secret)),
-                ("access_token", set(&folder.access_token)),
-                ("token", set(&folder.token)),
-                ("box_config_file", set(&folder.box_config_file)),
-                ("config_credentials", set(&folder.config_credentials)),
+                ("client_secret", folder.client_secret.as_deref()),
+                ("access_token", folder.access_token.as_deref()),
+                ("token", folder.token.as_deref()),
+                ("box_config_file", folder.box_config_file.as_deref()),
+                ("config_credentials", folder.config_credentials.as_deref()),
             ],
             Self::S3Files(_) | Self::BlaxelDrive(_) => Vec::new(),
         }

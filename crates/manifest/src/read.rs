@@ -107,7 +107,7 @@ impl Reader {
                 self.leaf(commands, "remote_mount_command_allowlist").unwrap_or_default();
         }
         if let Some(additions) = map.get(ADDITIONS) {
-            manifest.x_mooring = self.leaf(additions, ADDITIONS);
+            manifest.extension = self.leaf(additions, ADDITIONS).unwrap_or_default();
         }
         manifest
     }

@@ -8,8 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AzureBlob, BlaxelDrive, Box, File, Gcs, GitRepo, Group, LocalDir, LocalFile, Manifest, MountCommon,
-    Owner, PathGrant, Permissions, R2, S3, S3Files, User,
+    AzureBlob, BlaxelDrive, Box, Extension, File, Gcs, GitRepo, Group, LocalDir, LocalFile, Manifest,
+    MountCommon, Owner, PathGrant, Permissions, R2, S3, S3Files, User,
 };
 
 impl Manifest {
@@ -43,6 +43,7 @@ impl Manifest {
             "required": ["value"],
         });
         let variable = json!({ "oneOf": [{ "type": "string" }, value, described] });
+        let extension = generator.subschema_for::<Extension>();
         let entry = entry(&mut generator, &entries);
         let mut definitions = generator.take_definitions(true);
         for definition in definitions.values_mut() {
@@ -83,7 +84,7 @@ impl Manifest {
                     "default": defaults.remote_mount_command_allowlist,
                     "description": "Commands that a model is told to use on mounts. Nothing enforces it.",
                 },
-                "x-mooring": { "type": "object", "description": "Additions that only Mooring knows." },
+                "x-mooring": extension,
             },
             "$defs": definitions,
         })

@@ -241,9 +241,25 @@ impl MountStrategy {
         }
     }
 
-    /// Normalises paths and checks what the SDK's model checks when a mount is built: which helper and which volume
-    /// driver fit which provider. The field and what is wrong with it are returned.
-    pub(crate) fn settle(&mut self, provider: &Provider) -> Result<(), (&'static str, String)> {
+    /// Whether what mounts runs inside of the sandbox, where commands can read its credentials.
+    pub fn is_inside(&self) -> bool {
+        match self {
+            Self::InContainer { .. }
+            | Self::E2bCloudBucket { .. }
+            | Self::DaytonaCloudBucket { .. }
+            | Self::RunloopCloudBucket { .. }
+            | Self::BlaxelCloudBucket {}
+            | Self::VercelCloudBucket {} => true,
+            Self::DockerVolume { .. }
+            | Self::ModalCloudBucket { .. }
+            | Self::CloudflareBucketMount {}
+            | Self::BlaxelDrive {} => false,
+        }
+    }
+
+    /// Normalises paths and checks what the SDK's model checks when a mount is built: which helper, which volume
+    /// driver and which service fit which provider. The field and what is wrong with it are returned.
+    pub(crate) fn settle(&mut self, provider: &Provider) -> Result<(), Misfit> {
         let kind = provider.type_name();
         let (patterns, drivers): (&[&str], &[&str]) = match provider {
             Provider::S3(_) | Provider::Gcs(_) => (&["rclone", "mountpoint"], &["mountpoint", "rclone"]),
@@ -253,30 +269,107 @@ impl MountStrategy {
             Provider::BlaxelDrive(_) => (&[], &[]),
         };
         let fits = |names: &[&str]| if names.is_empty() { "none fits".to_owned() } else { names.join(", ") };
+        let check = |patterns: &[&str], pattern: &mut Pattern| {
+            let name = pattern.type_name();
+            if !patterns.contains(&name) {
+                let message = format!("the pattern '{name}' does not fit {kind}: {}", fits(patterns));
+                return Err(("mount_strategy.pattern", message));
+            }
+            pattern.settle()
+        };
         match self {
             Self::DockerVolume { driver, .. } if !drivers.contains(&driver.as_str()) => {
                 let message = format!("the volume driver '{driver}' does not fit {kind}: {}", fits(drivers));
-                return Err(("mount_strategy.driver", message));
+                Err(("mount_strategy.driver", message))
             }
-            Self::InContainer { pattern }
-            | Self::E2bCloudBucket { pattern }
+            Self::DockerVolume { .. } => Ok(()),
+            Self::InContainer { pattern } => check(patterns, pattern),
+            // These services bring rclone, and no other helper.
+            Self::E2bCloudBucket { pattern }
             | Self::DaytonaCloudBucket { pattern }
             | Self::RunloopCloudBucket { pattern } => {
-                let name = pattern.type_name();
-                if !patterns.contains(&name) {
-                    let message = format!("the pattern '{name}' does not fit {kind}: {}", fits(patterns));
-                    return Err(("mount_strategy.pattern", message));
-                }
-                return pattern.settle();
+                check(if patterns.contains(&"rclone") { &["rclone"] } else { &[] }, pattern)
             }
-            _ => {}
+            Self::BlaxelDrive {} if matches!(provider, Provider::BlaxelDrive(_)) => Ok(()),
+            Self::BlaxelDrive {} => Err(misfit("blaxel_drive", kind)),
+            Self::BlaxelCloudBucket {} => bucket("blaxel_cloud_bucket", provider, true),
+            Self::CloudflareBucketMount {} => match provider {
+                Provider::S3(s3) if s3.session_token.is_some() => {
+                    Err(("session_token", "cloudflare_bucket_mount takes no session token".to_owned()))
+                }
+                _ => bucket("cloudflare_bucket_mount", provider, false),
+            },
+            Self::ModalCloudBucket { secret_name, secret_environment_name } => {
+                modal(provider, secret_name.as_deref(), secret_environment_name.as_deref())
+            }
+            Self::VercelCloudBucket {} if matches!(provider, Provider::S3(_)) => Ok(()),
+            Self::VercelCloudBucket {} => Err(misfit("vercel_cloud_bucket", kind)),
         }
-        Ok(())
     }
 }
 
+/// A field, and why it does not fit.
+type Misfit = (&'static str, String);
+
+fn misfit(strategy: &str, kind: &str) -> Misfit {
+    ("mount_strategy.type", format!("{strategy} does not fit {kind}"))
+}
+
+/// What services that mount buckets ask of the bucket's provider. `anonymous`: GCS without a pair of keys.
+fn bucket(strategy: &str, provider: &Provider, anonymous: bool) -> Result<(), Misfit> {
+    let (id, first, second) = match provider {
+        // Blaxel leaves it to S3 what half a pair is worth.
+        Provider::S3(_) if anonymous => return Ok(()),
+        Provider::S3(s3) => ("access_key_id", &s3.access_key_id, &s3.secret_access_key),
+        Provider::R2(r2) => ("access_key_id", &r2.access_key_id, &r2.secret_access_key),
+        Provider::Gcs(gcs) if anonymous || gcs.access_id.is_some() && gcs.secret_access_key.is_some() => {
+            return Ok(());
+        }
+        Provider::Gcs(_) => {
+            return Err((
+                "access_id",
+                format!("{strategy} needs access_id and secret_access_key for gcs_mount"),
+            ));
+        }
+        other => return Err(misfit(strategy, other.type_name())),
+    };
+    if first.is_some() == second.is_some() {
+        Ok(())
+    } else {
+        Err((id, format!("{strategy} needs both {id} and secret_access_key, or neither")))
+    }
+}
+
+fn modal(provider: &Provider, secret: Option<&str>, environment: Option<&str>) -> Result<(), Misfit> {
+    let (name, place) = ("mount_strategy.secret_name", "mount_strategy.secret_environment_name");
+    match (secret, environment) {
+        (Some(""), _) => return Err((name, "it must not be empty".to_owned())),
+        (_, Some("")) => return Err((place, "it must not be empty".to_owned())),
+        (None, Some(_)) => return Err((place, "it needs a secret_name".to_owned())),
+        _ => {}
+    }
+    let inline = match provider {
+        Provider::S3(s3) => {
+            [&s3.access_key_id, &s3.secret_access_key, &s3.session_token].iter().any(|key| key.is_some())
+        }
+        Provider::R2(r2) => {
+            bucket("modal_cloud_bucket", provider, false)?;
+            r2.access_key_id.is_some()
+        }
+        Provider::Gcs(gcs) => {
+            bucket("modal_cloud_bucket", provider, secret.is_some())?;
+            gcs.access_id.is_some() && gcs.secret_access_key.is_some()
+        }
+        other => return Err(misfit("modal_cloud_bucket", other.type_name())),
+    };
+    if inline && secret.is_some() {
+        return Err((name, "credentials stand in the mount already; leave one of them out".to_owned()));
+    }
+    Ok(())
+}
+
 impl Pattern {
-    fn settle(&mut self) -> Result<(), (&'static str, String)> {
+    fn settle(&mut self) -> Result<(), Misfit> {
         match self {
             Self::Fuse(Fuse { cache_path: Some(path), .. }) => {
                 if path.starts_with(['/', '\\'])

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::problem::member;
 use crate::{EntryKind, GitRepo, Located, Manifest, Mount, PathError, Problem, RelPath};
 
@@ -24,6 +22,7 @@ impl Manifest {
         self.check_environment(&mut found);
         self.check_accounts(&mut found);
         self.check_grants(&mut found);
+        crate::extension::check(self, &mut found);
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 
@@ -63,7 +62,7 @@ impl Manifest {
             EntryKind::LocalFile(file) => check_source(&file.src, at, found),
             EntryKind::LocalDir(dir) => dir.src.iter().for_each(|src| check_source(src, at, found)),
             EntryKind::GitRepo(repo) => check_git(repo, at, found),
-            EntryKind::Mount(mount) => check_mount(mount, at, found),
+            EntryKind::Mount(mount) => crate::mount_check::check(self, located, mount, found),
             EntryKind::Dir(_) | EntryKind::File(_) => {}
         }
     }
@@ -99,13 +98,20 @@ impl Manifest {
     fn place(&self, located: &Located<'_>) -> Option<String> {
         let path = located.path.as_ref()?;
         let EntryKind::Mount(mount) = &located.entry.kind else { return Some(path.to_string()) };
-        let Some(target) = &mount.common.mount_path else { return Some(path.to_string()) };
-        let inside =
-            target.strip_prefix(self.root.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
-        match inside {
-            Some(inside) => RelPath::parse(inside).ok().map(|path| path.to_string()),
-            None if target.starts_with('/') => Some(target.clone()),
-            None => RelPath::parse(target).ok().map(|path| path.to_string()),
+        let target = self.mount_target(located, mount)?;
+        let below = target.strip_prefix(self.root.trim_end_matches('/'));
+        Some(below.and_then(|rest| rest.strip_prefix('/')).map_or(target.clone(), str::to_owned))
+    }
+
+    /// The absolute path that a mount appears at.
+    pub(crate) fn mount_target(&self, located: &Located<'_>, mount: &Mount) -> Option<String> {
+        let root = self.root.trim_end_matches('/');
+        match &mount.common.mount_path {
+            None => located.path.as_ref().map(|path| format!("{root}/{path}")),
+            Some(path) => match path.strip_prefix('/') {
+                Some(below) => RelPath::parse(below).ok().map(|path| format!("/{path}")),
+                None => RelPath::parse(path).ok().map(|path| format!("{root}/{path}")),
+            },
         }
     }
 
@@ -150,7 +156,7 @@ impl Manifest {
     }
 }
 
-fn path_hint(error: PathError) -> &'static str {
+pub(crate) fn path_hint(error: PathError) -> &'static str {
     match error {
         PathError::Empty => "give it a name; the root itself is no entry",
         PathError::Absolute => "paths are relative to the root: remove what is before the first name",
@@ -227,55 +233,6 @@ fn check_git(repo: &GitRepo, at: &str, found: &mut Vec<Problem>) {
                     .hint("write it with '/', without '..', or leave it out"),
             );
         }
-    }
-}
-
-fn check_mount(mount: &Mount, at: &str, found: &mut Vec<Problem>) {
-    if let Some(path) = &mount.common.mount_path {
-        let relative = path.strip_prefix('/').unwrap_or(path);
-        if let Err(error) = RelPath::parse(relative) {
-            found.push(
-                Problem::new(member(at, "mount_path"), format!("{error}: {path}")).hint(path_hint(error)),
-            );
-        }
-    }
-    if mount.common.mount_strategy.pattern().is_some() {
-        for (field, _) in mount.provider.credentials().into_iter().filter(|(_, set)| *set) {
-            let wrong = Problem::new(
-                member(at, field),
-                "this credential would be inside the sandbox, where commands can read it",
-            );
-            found.push(wrong.hint("leave it out, or use a strategy that mounts from outside the sandbox"));
-        }
-    }
-    if let Ok(value) = serde_json::to_value(mount) {
-        check_texts(&value, at, found);
-    }
-}
-
-/// Texts of a mount that would end in a helper's configuration.
-fn check_texts(value: &Value, at: &str, found: &mut Vec<Problem>) {
-    match value {
-        Value::String(text) if text.contains(['\n', '\r', '\0']) => {
-            found.push(Problem::new(at, "a mount's values cannot hold line breaks"));
-        }
-        Value::Object(map) => {
-            for (key, value) in map {
-                let at = member(at, key);
-                let url = matches!(key.as_str(), "endpoint_url" | "endpoint" | "custom_domain");
-                if url && value.as_str().is_some_and(|text| text.contains(['@', '?'])) {
-                    let wrong = Problem::new(&at, "an endpoint cannot carry credentials or a query");
-                    found.push(wrong.hint("write scheme, host and path alone"));
-                }
-                check_texts(value, &at, found);
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                check_texts(item, &format!("{at}[{index}]"), found);
-            }
-        }
-        _ => {}
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use reqwest::redirect;
 use rmcp::RoleClient;
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProtocolVersion, Tool,
+    ClientCapabilities, ClientConfig, ElicitationCapability, FormElicitationCapability, Implementation,
+    PaginatedRequestParams, ProtocolVersion, Tool, UrlElicitationCapability,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt as _, Peer, RunningService,
@@ -211,9 +212,14 @@ async fn explain(error: &ClientInitializeError, process: Option<Process>) -> Tro
     Trouble { problem, stderr: process.last_lines() }
 }
 
-/// What servers see of us: no roots, no sampling, no elicitation. One that asks all the same gets "method not found"
-/// for sampling, and a "declined" for elicitation.
+/// What servers see of us: no roots, no sampling; people answer questions, by `input_required`. A server of the older
+/// protocol that asks in the middle of a call is told "declined": nobody can be asked while it waits.
 fn client() -> ClientConfig {
     let name = Implementation::new("mooring", env!("CARGO_PKG_VERSION"));
-    ClientConfig::new(ClientCapabilities::default(), name)
+    let mut asks = ElicitationCapability::default();
+    asks.form = Some(FormElicitationCapability::default());
+    asks.url = Some(UrlElicitationCapability::default());
+    let mut capabilities = ClientCapabilities::default();
+    capabilities.elicitation = Some(asks);
+    ClientConfig::new(capabilities, name)
 }

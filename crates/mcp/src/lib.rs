@@ -12,7 +12,8 @@
 //! with `server-everything` (TypeScript SDK), over stdio and HTTP.
 //!
 //! # What it is not
-//! It offers servers nothing back: sampling is refused, elicitation declined, and there are no roots. The list of
+//! It offers servers nothing back: sampling is refused, there are no roots, and a person is asked only by `input_required`, of which a
+//! question waits in the approvals inbox. The list of
 //! tools is taken once. Servers on this host are not sandboxed; they run as this process's user, in their own process
 //! group. A server that moves a child to another group or session takes it out of our reach.
 //!
@@ -21,6 +22,7 @@
 mod config;
 mod connection;
 mod failure;
+mod input;
 mod name;
 mod process;
 mod result;

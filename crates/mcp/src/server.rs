@@ -6,17 +6,16 @@ use std::time::Duration;
 use mooring_capability::{Effect, ToolResult};
 use rmcp::ServiceError;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, JsonObject, RequestMetaObject,
-    RequestParamsMeta as _,
+    CallToolRequestParams, CallToolResponse, JsonObject, RequestMetaObject, RequestParamsMeta as _,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Launch;
 use crate::connection::{Connection, Loss, Trouble};
 use crate::failure::{chain, transport_reason};
-use crate::{McpConfig, result};
+use crate::{McpConfig, input, result};
 
 /// The waits before the restarts of a server that answered no call in between.
 const BACKOFF: [Duration; 3] =
@@ -64,16 +63,30 @@ impl Server {
         effect: Effect,
         arguments: JsonObject,
         key: &str,
+        prepared: &Value,
     ) -> ToolResult {
         let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let mut meta = RequestMetaObject::new();
         meta.0.0.insert(KEY.into(), key.into());
         params.set_meta(meta);
-        match self.try_call(params).await {
+        let answer = match self.try_call(input::answer(params, prepared)).await {
+            Ok(CallToolResponse::InputRequired(required)) => {
+                match input::question(&self.name, tool, required) {
+                    Ok(question) => return ToolResult::asks(question),
+                    Err(why) => Err(Failure::refused(why)),
+                }
+            }
+            Ok(CallToolResponse::Complete(answer)) => Ok(answer),
+            Ok(_) => Err(Failure::in_doubt(
+                "it went on with the call as a task, which cannot be followed here".into(),
+            )),
+            Err(failure) => Err(failure),
+        };
+        match answer {
             Ok(answer) => {
                 let (status, output) = result::convert(answer);
                 let details = json!({"mcp": {"server": self.name, "tool": tool}});
-                ToolResult { status, output, details, session_lost: false }
+                ToolResult { status, output, details, ..ToolResult::text("") }
             }
             Err(Failure { why, unknown, stderr }) => {
                 let doubt = match effect {
@@ -92,7 +105,7 @@ impl Server {
         }
     }
 
-    async fn try_call(&self, params: CallToolRequestParams) -> Result<CallToolResult, Failure> {
+    async fn try_call(&self, params: CallToolRequestParams) -> Result<CallToolResponse, Failure> {
         let connection = self.live().await.map_err(|Loss { why, stderr }| {
             let why = format!("{why}. The call was not made");
             Failure { why, unknown: false, stderr }
@@ -216,15 +229,9 @@ impl Failure {
 }
 
 /// What a server that is well made of a call.
-fn answered(answer: Result<CallToolResponse, ServiceError>) -> Result<CallToolResult, Failure> {
+fn answered(answer: Result<CallToolResponse, ServiceError>) -> Result<CallToolResponse, Failure> {
     match answer {
-        Ok(CallToolResponse::Complete(answer)) => Ok(answer),
-        Ok(CallToolResponse::InputRequired(_)) => {
-            Err(Failure::refused("it asks a person for input, which cannot be given here".into()))
-        }
-        Ok(_) => {
-            Err(Failure::in_doubt("it went on with the call as a task, which cannot be followed here".into()))
-        }
+        Ok(answer) => Ok(answer),
         Err(ServiceError::McpError(error)) => {
             let message: String = error.message.chars().take(LONGEST_ERROR).collect();
             Err(Failure::refused(format!("it refused the call: {message} ({})", error.code.0)))

@@ -78,13 +78,14 @@ impl Tool for McpTool {
         &'a self,
         context: &'a ToolContext,
         input: &'a ToolInput,
-        _prepared: &'a Value,
+        prepared: &'a Value,
     ) -> BoxFuture<'a, ToolResult> {
         Box::pin(async move {
             let ToolInput::Json(Value::Object(arguments)) = input else {
                 return ToolResult::failed("The arguments of this tool are a JSON object.");
             };
-            self.server.call(&self.offer.name, self.offer.effect, arguments.clone(), &context.key).await
+            let (name, effect) = (&self.offer.name, self.offer.effect);
+            self.server.call(name, effect, arguments.clone(), &context.key, prepared).await
         })
     }
 }

@@ -9,14 +9,15 @@ mod read;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{HeaderName, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::http::key_header;
+use crate::strict::Dialect;
 use crate::wire::{Decoder, Protocol};
 use crate::wire_calls::{arguments_object, custom_arguments, custom_tools, parameters};
 use crate::{
-    Content, FunctionOutput, Item, ModelError, ModelErrorKind, ModelRequest, ReasoningEffort, Role, Secret,
-    ToolSpec,
+    Content, FunctionOutput, Item, ModelError, ModelErrorKind, ModelRequest, OutputSchema, ReasoningEffort,
+    Role, Secret, ToolSpec,
 };
 
 /// This API wants a limit. Every current model allows this one.
@@ -73,11 +74,16 @@ impl Protocol for Anthropic {
         set("top_p", settings.top_p.map(Value::from));
         let one_at_a_time = settings.parallel_tool_calls == Some(false) && !request.tools.is_empty();
         set("tool_choice", one_at_a_time.then(|| json!({"type": "auto", "disable_parallel_tool_use": true})));
+        let mut output_config = Map::new();
         if let Some(effort) = settings.reasoning_effort {
-            let (thinking, output_config) = thinking(&self.model, effort, max_tokens);
+            let (thinking, effort) = thinking(&self.model, effort, max_tokens);
             set("thinking", thinking.filter(|thinking| thinking["type"] != "enabled" || !unthought));
-            set("output_config", output_config);
+            output_config.extend(effort.map(|effort| ("effort".to_owned(), effort.into())));
         }
+        if let Some(schema) = request.output.filter(|_| may_hold(&self.model)).and_then(strict_form) {
+            output_config.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
+        }
+        set("output_config", (!output_config.is_empty()).then(|| output_config.into()));
         Ok(body)
     }
 
@@ -90,9 +96,18 @@ fn tool(tool: &ToolSpec) -> Value {
     json!({"name": tool.name, "description": tool.description, "input_schema": parameters(tool)})
 }
 
-/// `thinking` and `output_config` for an effort. Models up to the 4.5 generation take a budget of tokens and refuse
+fn strict_form(output: &OutputSchema) -> Option<Value> {
+    output.strict_form(Dialect::Anthropic)
+}
+
+/// Whether a model can be held to a schema: those before 4.1 refuse the request.
+fn may_hold(model: &str) -> bool {
+    !model.starts_with("claude-3") && !["-4-0", "-4-2025"].iter().any(|generation| model.contains(generation))
+}
+
+/// `thinking` and the effort in `output_config` for an effort. Models up to the 4.5 generation take a budget of tokens and refuse
 /// an effort; later ones think as they see fit, take an effort, and refuse a budget.
-fn thinking(model: &str, effort: ReasoningEffort, max_tokens: u64) -> (Option<Value>, Option<Value>) {
+fn thinking(model: &str, effort: ReasoningEffort, max_tokens: u64) -> (Option<Value>, Option<&'static str>) {
     let by_budget = model.starts_with("claude-3")
         || ["-4-0", "-4-1", "-4-5", "-4-2025"].iter().any(|generation| model.contains(generation));
     let (budget, effort) = match effort {
@@ -103,7 +118,7 @@ fn thinking(model: &str, effort: ReasoningEffort, max_tokens: u64) -> (Option<Va
         ReasoningEffort::High => (24_576, "high"),
     };
     if !by_budget {
-        return (Some(json!({"type": "adaptive"})), Some(json!({"effort": effort})));
+        return (Some(json!({"type": "adaptive"})), Some(effort));
     }
     // The answer needs room below the same limit. Without any, there is no thinking.
     let budget = budget.min(max_tokens / 2);

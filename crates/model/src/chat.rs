@@ -9,10 +9,12 @@ use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use crate::http::key_header;
+use crate::strict::Dialect;
 use crate::wire::{Decoder, Protocol};
 use crate::wire_calls::{arguments_object, custom_arguments, custom_tools, parameters};
 use crate::{
-    Content, FunctionOutput, Item, ModelError, ModelErrorKind, ModelRequest, Role, Secret, ToolKind, ToolSpec,
+    Content, FunctionOutput, Item, ModelError, ModelErrorKind, ModelRequest, OutputSchema, Role, Secret,
+    ToolKind, ToolSpec,
 };
 
 /// A model over this API.
@@ -55,6 +57,9 @@ impl Protocol for Chat {
             "parallel_tool_calls",
             settings.parallel_tool_calls.filter(|_| !request.tools.is_empty()).map(Value::from),
         );
+        // Servers that hold the sampler to a schema cannot call tools then; OpenAI's own can.
+        let output = request.output.filter(|_| self.at_openai || request.tools.is_empty());
+        set("response_format", output.and_then(format));
         set("seed", settings.seed.map(Value::from));
         set("logprobs", settings.top_logprobs.map(|_| true.into()));
         set("top_logprobs", settings.top_logprobs.map(Value::from));
@@ -67,6 +72,13 @@ impl Protocol for Chat {
     fn decoder(&self, request: &ModelRequest<'_>) -> Box<dyn Decoder> {
         Box::new(read::Reader::new(custom_tools(request), request.ordinal))
     }
+}
+
+/// How the answer is held to a schema.
+fn format(output: &OutputSchema) -> Option<Value> {
+    let schema = output.strict_form(Dialect::OpenAi)?;
+    let form = json!({"name": "output", "schema": schema, "strict": true});
+    Some(json!({"type": "json_schema", "json_schema": form}))
 }
 
 fn tool(tool: &ToolSpec) -> Value {

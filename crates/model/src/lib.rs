@@ -21,6 +21,7 @@
 //!     items: &[Item::user("Say hello.")],
 //!     tools: &[],
 //!     settings: &Settings::default(),
+//!     output: None,
 //!     ordinal: 0,
 //! };
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -58,6 +59,7 @@ mod script;
 mod secret;
 mod spec;
 mod sse;
+mod strict;
 mod wire;
 mod wire_calls;
 #[cfg(test)]
@@ -75,3 +77,6 @@ pub use route::Route;
 pub use script::ScriptModel;
 pub use secret::Secret;
 pub use spec::{ModelSpec, PROVIDERS, Provider};
+#[cfg(fuzzing)]
+pub use sse::fuzz_sse;
+pub use strict::OutputSchema;

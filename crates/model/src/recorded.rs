@@ -23,8 +23,14 @@ fn read<'a>(
         kind: ToolKind::Custom { syntax: "lark".into(), definition: String::new() },
     }];
     let settings = Settings::default();
-    let request =
-        ModelRequest { instructions: "", items: &[], tools: &tools, settings: &settings, ordinal: 3 };
+    let request = ModelRequest {
+        instructions: "",
+        items: &[],
+        tools: &tools,
+        settings: &settings,
+        output: None,
+        ordinal: 3,
+    };
     let mut decoder = protocol.decoder(&request);
     let (mut sse, mut shown) = (SseParser::new(1 << 20, 1 << 20), Vec::new());
     for chunk in chunks {

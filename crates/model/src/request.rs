@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Item;
+use crate::{Item, OutputSchema};
 
 /// How a tool takes its input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +99,9 @@ pub struct ModelRequest<'a> {
     pub tools: &'a [ToolSpec],
     /// Sampling and the like.
     pub settings: &'a Settings,
+    /// What the answer must look like, where the provider can hold the model to it; a provider that cannot is not told,
+    /// and nothing here checks the answer.
+    pub output: Option<&'a OutputSchema>,
     /// How many responses of this conversation came before this one. A scripted model answers by it, so that a resumed run
     /// goes on where it was.
     pub ordinal: u64,

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::http::key_header;
 use crate::sse::SseEvent;
+use crate::strict::Dialect;
 use crate::wire::{self, Decoder, Protocol, protocol, text};
 use crate::{
-    Capture, Content, Item, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse, Role,
-    Secret, StopReason, TokenLogprob, ToolKind, ToolSpec, Usage, fault,
+    Capture, Content, Item, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse,
+    OutputSchema, Role, Secret, StopReason, TokenLogprob, ToolKind, ToolSpec, Usage, fault,
 };
 
 /// Families that do not reason; they refuse a request that asks for encrypted reasoning.
@@ -75,6 +76,7 @@ impl Protocol for Responses {
             settings.parallel_tool_calls.filter(|_| !request.tools.is_empty()).map(Value::from),
         );
         set("top_logprobs", settings.top_logprobs.map(Value::from));
+        set("text", request.output.and_then(format));
         set("prompt_cache_key", settings.cache_key.clone().map(Value::from));
         Ok(body)
     }
@@ -82,6 +84,12 @@ impl Protocol for Responses {
     fn decoder(&self, _: &ModelRequest<'_>) -> Box<dyn Decoder> {
         Box::new(Reader::default())
     }
+}
+
+/// How the answer is held to a schema.
+fn format(output: &OutputSchema) -> Option<Value> {
+    let schema = output.strict_form(Dialect::OpenAi)?;
+    Some(json!({"format": {"type": "json_schema", "name": "output", "schema": schema, "strict": true}}))
 }
 
 fn tool(tool: &ToolSpec) -> Value {

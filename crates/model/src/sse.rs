@@ -107,6 +107,28 @@ impl SseParser {
     }
 }
 
+/// For fuzzing: a stream cut into pieces at these places says what the whole stream says.
+#[cfg(fuzzing)]
+#[allow(clippy::missing_panics_doc, reason = "a panic is what a fuzzer looks for")]
+pub fn fuzz_sse(stream: &[u8], cuts: &[u8]) {
+    let mut whole = Vec::new();
+    let first = SseParser::new(1 << 16, 1 << 20).push(stream, &mut whole).is_ok();
+    let (mut parser, mut pieces, mut rest, mut second) =
+        (SseParser::new(1 << 16, 1 << 20), Vec::new(), stream, true);
+    for cut in cuts.iter().map(|cut| usize::from(*cut)).chain([usize::MAX]) {
+        let (piece, left) = rest.split_at(cut.min(rest.len()));
+        second = second && parser.push(piece, &mut pieces).is_ok();
+        rest = left;
+    }
+    assert_eq!(first, second);
+    if first {
+        let said = |events: &[SseEvent]| -> Vec<(String, String)> {
+            events.iter().map(|event| (event.name.clone(), event.data.clone())).collect()
+        };
+        assert_eq!(said(&whole), said(&pieces));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -97,7 +97,8 @@ fn items(turns: &[Turn]) -> (Vec<Item>, Vec<String>) {
 
 fn body(protocol: &dyn Protocol, items: &[Item]) -> Value {
     let settings = Settings::default();
-    let request = ModelRequest { instructions: "i", items, tools: &[], settings: &settings, ordinal: 0 };
+    let request =
+        ModelRequest { instructions: "i", items, tools: &[], settings: &settings, output: None, ordinal: 0 };
     protocol.body(&request).unwrap()
 }
 

@@ -1,7 +1,8 @@
 """Checks our wire clients against the official Python SDKs of OpenAI and Anthropic.
 
 `bodies` reads {"responses": [...], "chat": [...], "anthropic": [...]} from standard input and validates each request
-body against the SDK's own parameter types; unknown fields count as errors. `streams PROTOCOL URL...` asks servers
+body against the SDK's own parameter types; unknown fields count as errors. A schema that the answer is held to must
+be one that the SDK's conversion to its provider's strict form leaves as it is. `streams PROTOCOL URL...` asks servers
 with the SDK, strictly, and prints what the SDK makes of each stream, for comparison with ours.
 """
 
@@ -35,8 +36,23 @@ def bodies() -> None:
                 adapter.validate_python(body)
             except ValidationError as error:
                 sys.exit(f"{protocol} body {number} is not what the SDK would send:\n{error}")
+            check_schema(protocol, number, body)
             checked += 1
     print(checked)
+
+
+def check_schema(protocol: str, number: int, body: dict) -> None:
+    from anthropic.lib._parse._transform import transform_schema
+    from openai.lib._pydantic import _ensure_strict_json_schema
+
+    form = body.get("text", {}).get("format") or body.get("response_format", {}).get("json_schema")
+    form = form or body.get("output_config", {}).get("format")
+    if form:
+        ours = form["schema"]
+        copy = json.loads(json.dumps(ours))
+        strict = transform_schema(copy) if protocol == "anthropic" else _ensure_strict_json_schema(copy, path=(), root=copy)
+        if strict != ours:
+            sys.exit(f"{protocol} body {number}: the SDK makes of our schema\n{ours}\nanother one:\n{strict}")
 
 
 def streams(protocol: str, urls: list) -> list:

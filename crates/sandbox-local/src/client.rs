@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use mooring_manifest::extension::{Cpu, Resources, Size};
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+    BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
+    SessionState, Support,
 };
-use mooring_supervisor::{Level, Limits, is_root, root_allowed};
-use mooring_supervisor_client::{SupervisedSession, gone};
+use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
+use mooring_supervisor_client::{SupervisedSession, ask, gone, translate};
 use serde::{Deserialize, Serialize};
 
-use crate::launch::LocalLaunch;
+use crate::launch::{LocalLaunch, start_supervisor};
 use crate::{layers, store};
 
 /// This backend's id.
@@ -64,8 +66,18 @@ pub(crate) struct Stored {
     pub(crate) users: Vec<String>,
     pub(crate) groups: Vec<(String, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What the manifest limits.
+    #[serde(default)]
+    pub(crate) resources: Resources,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
+}
+
+impl Stored {
+    /// Whether files may belong to others than the default user.
+    pub(crate) fn many_users(&self) -> bool {
+        !self.users.is_empty() || !self.groups.is_empty()
+    }
 }
 
 impl LocalSandboxClient {
@@ -87,8 +99,8 @@ impl LocalSandboxClient {
         let launch = LocalLaunch {
             id: id.clone(),
             folder: store::folder(&self.options.state_dir, &id),
+            limits: tighter(self.options.limits, &stored.resources),
             stored,
-            limits: self.options.limits,
             linger: self.options.linger,
             state_dir: self.options.state_dir.clone(),
         };
@@ -97,18 +109,37 @@ impl LocalSandboxClient {
         session
     }
 
+    /// Whether a sandbox can have users beside the default one; if not, why.
+    fn users(&self) -> Result<(), String> {
+        if self.options.isolation == Level::None {
+            return Err(
+                "without isolation commands run as the caller; leave users out of the manifest".into()
+            );
+        }
+        if is_root() {
+            return Ok(());
+        }
+        more_users().map_err(|why| {
+            format!("an ordinary user's sandbox has one user unless that user has a subordinate range: {why}")
+        })
+    }
+
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
         store::check_id(&request.session_id)?;
         let manifest = request.manifest;
         let isolation = self.options.isolation;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
         let with_users = !manifest.users.is_empty() || !manifest.groups.is_empty();
-        if with_users && !self.support().users {
+        if with_users && let Err(reason) = self.users() {
+            let (operation, backend) = ("users and groups".into(), BACKEND.into());
+            return Err(SandboxError::Unsupported { operation, backend, reason });
+        }
+        if with_users && !is_root() && request.workspace.is_some() {
             return Err(SandboxError::Unsupported {
                 operation: "users and groups".into(),
                 backend: BACKEND.into(),
-                reason: "an ordinary user can give a sandbox one user only; run as root, or leave them out of the \
-                         manifest"
+                reason: "what they make in a directory of yours would belong to others, and you could not remove it; \
+                         leave out the workspace, so that it is a private one"
                     .into(),
             });
         }
@@ -124,6 +155,7 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
+            resources: manifest.extension.resources,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
             groups: manifest
@@ -160,7 +192,16 @@ impl LocalSandboxClient {
         self.open(id.clone(), stored.clone()).stop().await?;
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         // A named workspace lies elsewhere, and stays.
-        store::remove(&self.options.state_dir, id)?;
+        let folder = store::folder(&self.options.state_dir, id);
+        if stored.many_users() && stored.private && !is_root() && folder.exists() {
+            let task = Task::Discard { folder: folder.clone() };
+            return match ask(id, start_supervisor(id, None)?, task).await? {
+                Hello::Done => Ok(()),
+                Hello::Failed(failure) => Err(translate("remove", failure)),
+                other => Err(gone(id, format!("the supervisor said {other:?}"))),
+            };
+        }
+        store::remove(&folder)?;
         layers::collect(&self.options.state_dir).map(drop)
     }
 
@@ -181,6 +222,9 @@ impl LocalSandboxClient {
         }
         if stored.isolation != Level::Namespaces || self.options.isolation != Level::Namespaces {
             return Err(unsupported("without isolation there are no layers".into()));
+        }
+        if !is_root() && stored.many_users() {
+            return Err(unsupported("its files belong to several users".into()));
         }
         let state_dir = &self.options.state_dir;
         if store::folder(state_dir, id).exists() {
@@ -229,9 +273,16 @@ impl SandboxClient for LocalSandboxClient {
     }
 
     fn support(&self) -> Support {
-        let root = is_root();
         let isolated = self.options.isolation == Level::Namespaces;
-        Support { mounts: false, users: root && isolated, path_grants: false, tty: true }
+        Support {
+            users: self.users().is_ok(),
+            tty: true,
+            network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
+            // Kept, or refused by name when the sandbox is started: not every host has the controllers.
+            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            setup: true,
+            ..Support::default()
+        }
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
@@ -252,6 +303,16 @@ impl SandboxClient for LocalSandboxClient {
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(self.delete_now(state))
+    }
+}
+
+/// Of the operator's limit and the manifest's, the tighter.
+fn tighter(own: Limits, asked: &Resources) -> Limits {
+    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
+    Limits {
+        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
+        pids: least(own.pids, asked.pids),
+        cpus: own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min),
     }
 }
 

@@ -96,6 +96,10 @@ impl Launch for LocalLaunch {
 
     fn host_workspace(&self) -> Option<HostWorkspace> {
         let stored = &self.stored;
+        if stored.many_users() && !is_root() {
+            // They are others' here, too, and not to be read.
+            return None;
+        }
         let (users, groups) = if stored.isolation == Level::Namespaces && is_root() {
             let metadata = std::fs::metadata(&stored.workspace).ok()?;
             names_on_disk(&stored.users, &stored.groups, (metadata.uid(), metadata.gid()))

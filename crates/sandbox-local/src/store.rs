@@ -74,13 +74,12 @@ pub(crate) fn make_named(path: &Path, state_dir: &Path) -> Result<PathBuf, Sandb
 }
 
 /// Removes a session's directory. One that is not there is no error.
-pub(crate) fn remove(state_dir: &Path, id: &str) -> Result<(), SandboxError> {
-    let folder = folder(state_dir, id);
-    remove_tree(&folder).map_err(|error| file("remove", &folder, &error))
+pub(crate) fn remove(folder: &Path) -> Result<(), SandboxError> {
+    remove_tree(folder).map_err(|error| file("remove", folder, &error))
 }
 
-/// Removes the directories of sessions that `unused` says nobody needs, but for those that run. Gives their ids. With
-/// `look_only` nothing is removed. Blocks.
+/// Removes the directories of sessions that `unused` says nobody needs, but for those that run. Gives their ids, and why
+/// one could not be removed. With `look_only` nothing is removed. Blocks.
 ///
 /// # Errors
 /// [`SandboxError::File`].
@@ -88,7 +87,7 @@ pub fn prune_sessions(
     state_dir: &Path,
     look_only: bool,
     unused: &dyn Fn(&str, &Path) -> bool,
-) -> Result<Vec<String>, SandboxError> {
+) -> Result<Vec<(String, Result<(), SandboxError>)>, SandboxError> {
     let home = state_dir.join("sandboxes");
     let entries = match fs::read_dir(&home) {
         Ok(entries) => entries,
@@ -104,10 +103,8 @@ pub fn prune_sessions(
         }
         // Held until it is gone.
         let Some(_idle) = layers::idle(&path)? else { continue };
-        if !look_only {
-            remove_tree(&path).map_err(|error| file("remove", &path, &error))?;
-        }
-        removed.push(id);
+        let gone = if look_only { Ok(()) } else { remove(&path) };
+        removed.push((id, gone));
     }
     if !look_only {
         layers::collect(state_dir)?;

@@ -19,6 +19,50 @@ pub struct Support {
     pub path_grants: bool,
     /// Terminals.
     pub tty: bool,
+    /// Which limits of `resources` it keeps.
+    pub resources: ResourceSupport,
+    /// Which kinds of `network` it keeps.
+    pub network: NetworkSupport,
+    /// Stand-ins for secrets, and putting the values in their place outside of the sandbox.
+    pub secrets: bool,
+    /// Ports that can be reached from outside.
+    pub ports: bool,
+    /// Starting from an image that the manifest names or builds.
+    pub image: bool,
+    /// Commands; what is only a directory runs none.
+    pub setup: bool,
+}
+
+/// Which limits a backend keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the manifest's own names")]
+pub struct ResourceSupport {
+    pub cpu: bool,
+    pub memory: bool,
+    pub pids: bool,
+    pub disk: bool,
+    pub wall_clock: bool,
+}
+
+/// Which kinds of network a backend keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetworkSupport {
+    /// Nothing can be reached.
+    pub deny: bool,
+    /// What is listed can be reached, and nothing else.
+    pub allow: bool,
+    /// Everything can be reached.
+    pub unrestricted: bool,
+}
+
+impl ResourceSupport {
+    /// All of them.
+    pub const ALL: Self = Self { cpu: true, memory: true, pids: true, disk: true, wall_clock: true };
+}
+
+impl NetworkSupport {
+    /// All of them.
+    pub const ALL: Self = Self { deny: true, allow: true, unrestricted: true };
 }
 
 /// A session to make.

@@ -80,6 +80,14 @@ pub enum SandboxError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A set-up command of the manifest failed. Later ones were not run.
+    #[error("setup command '{command}' failed: {reason}")]
+    Setup {
+        /// The command line.
+        command: String,
+        /// How it ended, and its last words.
+        reason: String,
+    },
     /// An archive was refused: it would write outside the workspace, or holds what a workspace may not.
     #[error("archive refused at '{member}': {reason}")]
     Archive {

@@ -1,13 +1,16 @@
 //! Repositories: cloned by the control plane with the `git` command line, because a sandbox has no network.
 //!
-//! The repository is not trusted: no hooks, no helpers, no submodules, no protocol but the one asked for, and none
-//! of the operator's configuration or credentials. It is only read afterwards, never run.
+//! The repository is not trusted: no hooks, no helpers, no protocol but the one asked for, and none of the operator's
+//! configuration or credentials. It is only read afterwards, never run.
 
-use std::path::Path;
+mod submodules;
+
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use mooring_manifest::GitRepo;
+use mooring_manifest::extension::{Depth, GitOptions};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -60,6 +63,14 @@ const CONFIG: [&str; 9] = [
     "advice.detachedHead=false",
 ];
 
+/// Configuration without which git-lfs fetches files and leaves them where it fetched them to.
+const LFS: [&str; 4] = [
+    "filter.lfs.clean=git-lfs clean -- %f",
+    "filter.lfs.smudge=git-lfs smudge -- %f",
+    "filter.lfs.process=git-lfs filter-process",
+    "filter.lfs.required=true",
+];
+
 /// A repository to copy.
 #[derive(Debug, Clone)]
 pub(crate) struct GitSource {
@@ -68,6 +79,18 @@ pub(crate) struct GitSource {
     reference: String,
     /// The directory to copy; `None`: all of it.
     pub(crate) subpath: Option<String>,
+    options: GitOptions,
+    /// Where submodules may be.
+    reach: Reach,
+}
+
+/// What else a repository may make us read. It names its submodules itself, and is not trusted.
+#[derive(Debug, Clone)]
+enum Reach {
+    /// Repositories of the same host.
+    Host(String),
+    /// Repositories below a directory of this host.
+    Below(PathBuf),
 }
 
 /// A cloned repository. Dropping it removes it.
@@ -80,19 +103,31 @@ pub(crate) struct Clone {
 }
 
 impl GitSource {
-    pub(crate) fn remote(repo: &GitRepo) -> Self {
-        Self::new(repo, format!("https://{}/{}.git", repo.host, repo.repo), "https")
+    pub(crate) fn remote(repo: &GitRepo, options: GitOptions) -> Self {
+        let url = format!("https://{}/{}.git", repo.host, repo.repo);
+        Self::new(repo, options, url, "https", Reach::Host(format!("https://{}/", repo.host)))
     }
 
-    /// A repository in a directory on the host.
-    pub(crate) fn local(repo: &GitRepo, path: &Path) -> Self {
+    /// A repository in a directory on the host, `path` below `base`.
+    pub(crate) fn local(repo: &GitRepo, options: GitOptions, path: &Path, base: &Path) -> Self {
         // Git decodes a URL's path.
-        Self::new(repo, format!("file://{}", path.to_string_lossy().replace('%', "%25")), "file")
+        let url = format!("file://{}", path.to_string_lossy().replace('%', "%25"));
+        Self::new(repo, options, url, "file", Reach::Below(base.to_owned()))
     }
 
-    fn new(repo: &GitRepo, url: String, protocol: &'static str) -> Self {
+    fn new(repo: &GitRepo, options: GitOptions, url: String, protocol: &'static str, reach: Reach) -> Self {
         let subpath = repo.subpath.clone().filter(|subpath| !matches!(subpath.as_str(), "" | "."));
-        Self { url, protocol, reference: repo.reference.clone(), subpath }
+        Self { url, protocol, reference: repo.reference.clone(), subpath, options, reach }
+    }
+
+    /// Whether the program that fetches files from Git LFS is needed.
+    pub(crate) fn needs_lfs(&self) -> bool {
+        self.options.lfs
+    }
+
+    /// The secret that it is to be fetched with.
+    pub(crate) fn credentials(&self) -> Option<&str> {
+        self.options.credentials.as_deref()
     }
 
     /// Clones the one commit that is asked for.
@@ -104,8 +139,15 @@ impl GitSource {
         let directory = TempDir::new().map_err(|error| failed(format!("no temporary directory: {error}")))?;
         let cloning = async {
             self.fetch(directory.path()).await?;
+            let work = directory.path().join(WORK);
+            if self.options.submodules {
+                self.submodules(&work).await?;
+            }
+            if self.options.lfs {
+                self.lfs(&work).await?;
+            }
             let show = ["show", "--no-patch", "--no-show-signature", "--format=%H %ct", "HEAD"];
-            self.git(&directory.path().join(WORK), &show).await
+            self.git(&work, &show).await
         };
         let shown = tokio::time::timeout(DEADLINE, cloning)
             .await
@@ -121,10 +163,13 @@ impl GitSource {
 
     async fn fetch(&self, into: &Path) -> Result<(), String> {
         let work = into.join(WORK);
+        let depth = self.depth();
+        let depth = depth.as_deref();
         if self.is_commit() {
             self.git(into, &["init", "--quiet", "--template=", WORK]).await?;
             self.git(&work, &["remote", "add", "origin", &self.url]).await?;
-            let fetch = ["fetch", "--quiet", "--depth=1", "--no-tags", "origin", &self.reference];
+            let fetch = ["fetch", "--quiet", "--no-tags"].into_iter().chain(depth);
+            let fetch: Vec<&str> = fetch.chain(["origin", &self.reference]).collect();
             if self.git(&work, &fetch).await.is_ok() {
                 self.git(&work, &["checkout", "--quiet", "--detach", "FETCH_HEAD"]).await?;
                 return Ok(());
@@ -134,12 +179,35 @@ impl GitSource {
         }
         let branch = format!("--branch={}", self.reference);
         let clone =
-            ["clone", "--quiet", "--template=", "--depth=1", "--no-tags", &branch, "--", &self.url, WORK];
+            ["clone", "--quiet", "--template=", "--single-branch", "--no-tags"].into_iter().chain(depth);
+        let clone: Vec<&str> = clone.chain([&branch, "--", &self.url, WORK]).collect();
         self.git(into, &clone).await.map(drop)
     }
 
+    /// The argument for how much history is fetched; `None`: all of it.
+    fn depth(&self) -> Option<String> {
+        match self.options.depth {
+            Depth::Commits(count) => Some(format!("--depth={count}")),
+            Depth::Full => None,
+        }
+    }
+
+    /// Puts files in the place of what Git LFS left for them. Where they are is said by the repository's address and
+    /// not by the repository, which could name any other host.
+    async fn lfs(&self, work: &Path) -> Result<(), String> {
+        let lfs = match self.reach {
+            Reach::Host(_) => format!("lfs.url={}/info/lfs", self.url),
+            Reach::Below(_) => format!("lfs.url={}", self.url),
+        };
+        let mut pull = vec!["-c", &lfs];
+        pull.extend(LFS.iter().flat_map(|setting| ["-c", setting]));
+        pull.extend(["lfs", "pull"]);
+        self.git(work, &pull).await.map(drop)
+    }
+
     fn is_commit(&self) -> bool {
-        (7..=40).contains(&self.reference.len())
+        // In full, it is 40 digits long, or 64 where the repository uses SHA-256.
+        matches!(self.reference.len(), 7..=40 | 64)
             && self.reference.chars().all(|char| char.is_ascii_hexdigit())
     }
 

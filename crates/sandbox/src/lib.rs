@@ -13,6 +13,7 @@ mod error;
 mod exec;
 mod file;
 mod git;
+mod lock;
 mod materialise;
 mod network;
 mod none;
@@ -20,14 +21,16 @@ mod plan;
 mod session;
 mod source;
 mod stage;
+mod support;
 
-pub use client::{CreateRequest, SandboxClient, SessionState, Support};
+pub use client::{CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SessionState, Support};
 pub use error::SandboxError;
 pub use exec::{
     Captured, CommandLine, Cursor, ExecRequest, ExecResult, OUTPUT_LIMIT, Outcome, OutputChunk, OutputPiece,
     Process, Stdin, Stream, TtySize, collect,
 };
 pub use file::{FileKind, FileStat, WriteOptions};
+pub use lock::{Lock, Locked};
 pub use materialise::{Materialised, apply_to_dir, materialise};
 pub use network::{ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler, Ports};
 pub use none::NoSandbox;

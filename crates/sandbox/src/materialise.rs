@@ -5,15 +5,19 @@ use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt};
 use mooring_archive::{Limits, unpack};
+use mooring_manifest::extension::SetupCommand;
 use tokio_util::io::SyncIoBridge;
 
 use crate::git::Clone;
 use crate::plan::{Content, Plan};
 use crate::stage::{Halt, produce};
-use crate::{ArchiveReader, BoxFuture, SandboxError, SandboxSession};
+use crate::{ArchiveReader, BoxFuture, ExecRequest, Outcome, SandboxError, SandboxSession};
 
 /// How much of the archive is held between its two ends.
 const BUFFER: usize = 512 << 10;
+
+/// How many lines of a failed command's output an error shows.
+const SHOWN_LINES: usize = 5;
 
 /// How many repositories are cloned at once.
 const CLONES_AT_ONCE: usize = 4;
@@ -32,14 +36,39 @@ pub struct Materialised {
     pub commits: BTreeMap<String, String>,
 }
 
-/// Stages a plan into a session's workspace, which must be running. Files that exist are replaced: see
-/// [`Plan::refuse_conflicts`].
+/// Stages a plan into a session's workspace, which must be running, and then runs the manifest's set-up commands in
+/// it, one after the other. Files that exist are replaced: see [`Plan::refuse_conflicts`].
 ///
 /// # Errors
-/// [`SandboxError::Stage`] where a source changed since it was planned or a repository cannot be cloned, and what
-/// the session's `unpack` returns. What was staged before an error stays.
+/// [`SandboxError::Stage`] where a source changed since it was planned or a repository cannot be cloned;
+/// [`SandboxError::Setup`] where a command does not end with 0; and what the session's `unpack` and `exec` return.
+/// What was staged before an error stays.
 pub async fn materialise(plan: &Plan, session: &dyn SandboxSession) -> Result<Materialised, SandboxError> {
-    stream(plan, |archive| session.unpack(session.root(), archive)).await
+    let staged = stream(plan, |archive| session.unpack(session.root(), archive)).await?;
+    for command in plan.setup.iter() {
+        set_up(command, session).await?;
+    }
+    Ok(staged)
+}
+
+async fn set_up(command: &SetupCommand, session: &dyn SandboxSession) -> Result<(), SandboxError> {
+    let mut request = ExecRequest::shell(&command.run).timeout(command.timeout.duration());
+    request.cwd.clone_from(&command.cwd);
+    let ended = session.exec(request).await?;
+    let how = match ended.outcome {
+        Outcome::Exited { code: 0 } => return Ok(()),
+        Outcome::Exited { code } => format!("it ended with {code}"),
+        Outcome::Signalled { signal } => format!("signal {signal} ended it"),
+        Outcome::TimedOut => format!("it took longer than {}", command.timeout),
+        Outcome::OutOfMemory => "it needed more memory than the sandbox has".to_owned(),
+        Outcome::TransportLost => "the sandbox was lost".to_owned(),
+        Outcome::Cancelled => "it was cancelled".to_owned(),
+    };
+    let said = [ended.stderr.text(), ended.stdout.text()].map(|text| text.trim().to_owned());
+    let said = said.iter().find(|text| !text.is_empty()).map_or("nothing", |text| text.as_str());
+    let lines: Vec<&str> = said.lines().collect();
+    let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" / ");
+    Err(SandboxError::Setup { command: command.run.clone(), reason: format!("{how}, and said: {last}") })
 }
 
 /// Stages a plan into a directory on this host, which is made where it does not exist.
@@ -80,7 +109,7 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
     let (input, output) = tokio::io::duplex(BUFFER);
     let input = SyncIoBridge::new(input);
     let plan = plan.clone();
-    let produced = blocking(move || produce(&plan, &clones, input));
+    let produced = blocking(move || produce(&plan, Some(&clones), input));
     let (produced, read) = tokio::join!(produced, read(Box::pin(output)));
     match (produced?, read) {
         // The source's failure explains the reader's: the stream broke off.
@@ -89,12 +118,12 @@ async fn stream<F: Future<Output = Result<(), SandboxError>>>(
             member: "(end)".to_owned(),
             reason: "it was not read to its end".to_owned(),
         }),
-        (Ok(materialised), Ok(())) => Ok(materialised),
+        (Ok((materialised, _)), Ok(())) => Ok(materialised),
     }
 }
 
 /// The repositories of a plan's steps, in their order.
-async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
+pub(crate) async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     let mut clones: Vec<BoxFuture<'_, Result<Clone, SandboxError>>> = Vec::new();
     for step in plan.steps.iter() {
         if let Content::Git(source) = &step.content {
@@ -104,7 +133,9 @@ async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SandboxError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| SandboxError::Invalid { reason: format!("staging was interrupted: {error}") })

@@ -1,12 +1,15 @@
 //! A plan: a manifest that a backend can have, with everything refused that can be refused before anything starts.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError};
+use mooring_manifest::extension::{GitOptions, SetupCommand};
+use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError, RelPath};
 
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
+use crate::support::check_support;
 use crate::{SandboxError, Support};
 
 /// A manifest, checked against a backend and the host it takes files from.
@@ -17,6 +20,8 @@ pub struct Plan {
     pub(crate) named: Arc<Named>,
     /// The paths of the entries that no other entry is around.
     pub(crate) top: Vec<String>,
+    /// What runs once everything is there.
+    pub(crate) setup: Arc<Vec<SetupCommand>>,
 }
 
 /// One entry to stage.
@@ -65,18 +70,13 @@ impl Plan {
         })?;
         check_support(manifest, support, backend)?;
         let mut sources = Sources { path: base, opened: None };
+        let options = git_options(manifest);
         let (mut steps, mut named) = (Vec::new(), Named::default());
         for located in manifest.located() {
             let Located { path: Some(path), entry, .. } = located else { continue };
-            if matches!(entry.kind, EntryKind::Mount(_)) && !support.mounts {
-                return Err(SandboxError::Unsupported {
-                    operation: format!("entry '{path}' ({})", entry.kind.type_name()),
-                    backend: backend.to_owned(),
-                    reason: "this backend has no mounts; copy the data with local_dir or git_repo instead"
-                        .to_owned(),
-                });
-            }
-            let content = sources.content(&entry.kind).map_err(|fault| stage(path.as_str(), &fault))?;
+            let content = sources.content(&entry.kind, options.get(&path).copied());
+            let content = content.map_err(|fault| stage(path.as_str(), &fault))?;
+            check_git(&content, path.as_str(), backend)?;
             named.add(path.as_ref(), matches!(entry.kind, EntryKind::Dir(_)));
             steps.push(Step {
                 path: PathBuf::from(path.as_str()),
@@ -87,7 +87,8 @@ impl Plan {
         }
         let top = steps.iter().filter(|step| !named.is_around(&step.path));
         let top = top.map(|step| step.path.to_string_lossy().into_owned()).collect();
-        let plan = Self { steps: Arc::new(steps), base: sources.opened, named: Arc::new(named), top };
+        let setup = Arc::new(manifest.extension.setup.clone());
+        let plan = Self { steps: Arc::new(steps), base: sources.opened, named: Arc::new(named), top, setup };
         plan.check_trees()?;
         Ok(plan)
     }
@@ -141,7 +142,7 @@ struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    fn content(&mut self, kind: &EntryKind) -> Result<Content, Fault> {
+    fn content(&mut self, kind: &EntryKind, options: Option<&GitOptions>) -> Result<Content, Fault> {
         Ok(match kind {
             EntryKind::File(file) => Content::Text(file.content.clone()),
             EntryKind::LocalFile(file) => {
@@ -159,15 +160,15 @@ impl Sources<'_> {
                     Content::Tree(below)
                 }
             },
-            EntryKind::GitRepo(repo) => Content::Git(self.git(repo)?),
+            EntryKind::GitRepo(repo) => Content::Git(self.git(repo, options.cloned().unwrap_or_default())?),
             // What is mounted is the backend's business; the place for it is ours.
             EntryKind::Dir(_) | EntryKind::Mount(_) => Content::Directory,
         })
     }
 
-    fn git(&mut self, repo: &GitRepo) -> Result<GitSource, Fault> {
+    fn git(&mut self, repo: &GitRepo, options: GitOptions) -> Result<GitSource, Fault> {
         let Some(directory) = repo.host.strip_prefix("file://") else {
-            return Ok(GitSource::remote(repo));
+            return Ok(GitSource::remote(repo, options));
         };
         let base = self.base()?;
         let below = base.locate(Path::new(directory))?;
@@ -176,7 +177,7 @@ impl Sources<'_> {
             let plain = below.join(&repo.repo);
             base.directory(&plain).map(|_| plain)
         })?;
-        Ok(GitSource::local(repo, &base.real.join(found)))
+        Ok(GitSource::local(repo, options, &base.real.join(found), &base.real))
     }
 
     fn base(&mut self) -> Result<&Base, Fault> {
@@ -187,30 +188,33 @@ impl Sources<'_> {
     }
 }
 
-pub(crate) fn stage(entry: &str, fault: &Fault) -> SandboxError {
-    SandboxError::Stage { entry: entry.to_owned(), reason: fault.to_string() }
+/// How the manifest's repositories are fetched, by the paths of their entries.
+fn git_options(manifest: &Manifest) -> HashMap<RelPath, &GitOptions> {
+    let options = manifest.extension.git.iter();
+    options.filter_map(|(path, options)| Some((RelPath::parse(path).ok()?, options))).collect()
 }
 
-fn check_support(manifest: &Manifest, support: &Support, backend: &str) -> Result<(), SandboxError> {
-    let lacks = |operation: &str, reason: &str| SandboxError::Unsupported {
-        operation: operation.to_owned(),
+/// What fetching a repository needs on this host.
+fn check_git(content: &Content, entry: &str, backend: &str) -> Result<(), SandboxError> {
+    let lacks = |what: &str, reason: &str| SandboxError::Unsupported {
+        operation: format!("git {what} of entry '{entry}'"),
         backend: backend.to_owned(),
         reason: reason.to_owned(),
     };
-    if !support.users {
-        let reason = "this backend runs everything as one user; remove them from the manifest";
-        if let Some(user) = manifest.users.first() {
-            return Err(lacks(&format!("user '{}'", user.name), reason));
-        }
-        if let Some(group) = manifest.groups.first() {
-            return Err(lacks(&format!("group '{}'", group.name), reason));
-        }
+    let Content::Git(source) = content else { return Ok(()) };
+    if let Some(name) = source.credentials() {
+        let reason = "repositories are fetched without credentials; remove them, or bring it as a local_dir";
+        return Err(lacks(&format!("credentials '{name}'"), reason));
     }
-    match manifest.extra_path_grants.first() {
-        Some(grant) if !support.path_grants => Err(lacks(
-            &format!("path grant '{}'", grant.path),
-            "this backend shows commands no other path of the host; copy what is needed with local_dir",
-        )),
-        _ => Ok(()),
+    let installed = || {
+        std::process::Command::new("git-lfs").arg("version").output().is_ok_and(|ran| ran.status.success())
+    };
+    if source.needs_lfs() && !installed() {
+        return Err(lacks("lfs", "the program 'git-lfs' is not installed on this host; install it"));
     }
+    Ok(())
+}
+
+pub(crate) fn stage(entry: &str, fault: &Fault) -> SandboxError {
+    SandboxError::Stage { entry: entry.to_owned(), reason: fault.to_string() }
 }

@@ -19,6 +19,9 @@ use crate::{Materialised, SandboxError};
 /// same bytes.
 const NO_TIME: u64 = 315_532_800;
 
+/// The digest of what each entry brought, by its path.
+pub(crate) type Entries = BTreeMap<String, String>;
+
 /// Why staging ended early.
 #[derive(Debug)]
 pub(crate) enum Halt {
@@ -28,24 +31,45 @@ pub(crate) enum Halt {
     Failed(SandboxError),
 }
 
-/// Writes the plan's archive. `clones` are the repositories of its steps, in their order.
-pub(crate) fn produce(plan: &Plan, clones: &[Clone], out: impl Write) -> Result<Materialised, Halt> {
+/// Writes the plan's archive. `clones` are the repositories of its steps, in their order; without them, the steps that
+/// are repositories are left out.
+pub(crate) fn produce(
+    plan: &Plan,
+    clones: Option<&[Clone]>,
+    out: impl Write,
+) -> Result<(Materialised, Entries), Halt> {
     let mut stager = Stager {
         plan,
         writer: Writer::new(BufWriter::with_capacity(128 << 10, out)),
         digests: BTreeMap::new(),
         commits: BTreeMap::new(),
+        own: Sha256::new(),
     };
-    let mut clones = clones.iter();
+    let mut entries = Entries::new();
+    let mut cloned = clones.unwrap_or_default().iter();
     for step in plan.steps.iter() {
-        stager.step(step, &mut clones).map_err(|fault| halt(step, fault))?;
+        if clones.is_none() && matches!(step.content, Content::Git(_)) {
+            continue;
+        }
+        stager.step(step, &mut cloned).map_err(|fault| halt(step, fault))?;
+        let own = std::mem::take(&mut stager.own).finalize();
+        entries.insert(step.path.to_string_lossy().into_owned(), hex(&own));
     }
     let digest = stager.digest();
     let stats = stager.writer.finish().map_err(|error| match error {
         ArchiveError::Stream { .. } => Halt::Unread,
         error => Halt::Failed(SandboxError::of_archive(error)),
     })?;
-    Ok(Materialised { files: stats.files, bytes: stats.bytes, digest, commits: stager.commits })
+    let staged = Materialised { files: stats.files, bytes: stats.bytes, digest, commits: stager.commits };
+    Ok((staged, entries))
+}
+
+/// Reads what would be staged, and keeps its digests alone.
+pub(crate) fn survey(plan: &Plan, clones: Option<&[Clone]>) -> Result<(Materialised, Entries), SandboxError> {
+    produce(plan, clones, std::io::sink()).map_err(|halt| match halt {
+        Halt::Failed(error) => error,
+        Halt::Unread => SandboxError::Invalid { reason: "staging was interrupted".to_owned() },
+    })
 }
 
 fn halt(step: &Step, fault: Fault) -> Halt {
@@ -61,6 +85,8 @@ struct Stager<'a, W: Write> {
     /// What the digest is made of, by path.
     digests: BTreeMap<Vec<u8>, String>,
     commits: BTreeMap<String, String>,
+    /// The digest of the step that is being made.
+    own: Sha256,
 }
 
 impl<W: Write> Stager<'_, W> {
@@ -150,20 +176,26 @@ impl<W: Write> Stager<'_, W> {
 
     fn count(&mut self, counts: bool, path: &Path, what: impl FnOnce() -> String) {
         if counts {
-            self.digests.insert(path.as_os_str().as_bytes().to_owned(), what());
+            let (path, what) = (path.as_os_str().as_bytes(), what());
+            hash_line(&mut self.own, path, &what);
+            self.digests.insert(path.to_owned(), what);
         }
     }
 
     fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for (path, what) in &self.digests {
-            hash.update(path);
-            hash.update([0]);
-            hash.update(what);
-            hash.update([0]);
+            hash_line(&mut hash, path, what);
         }
         hex(&hash.finalize())
     }
+}
+
+fn hash_line(hash: &mut Sha256, path: &[u8], what: &str) {
+    hash.update(path);
+    hash.update([0]);
+    hash.update(what);
+    hash.update([0]);
 }
 
 /// What of a clone is copied.

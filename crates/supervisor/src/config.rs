@@ -22,6 +22,11 @@ pub struct Config {
 pub enum Task {
     /// Set up a sandbox and serve in it.
     Start(Box<Setup>),
+    /// Remove a directory that several users of an ordinary caller's sandboxes wrote in.
+    Discard {
+        /// The directory.
+        folder: PathBuf,
+    },
     /// Find out what this host can isolate.
     Probe {
         /// Where workspaces would lie.
@@ -39,6 +44,8 @@ pub enum Hello {
     Failed(Failure),
     /// What this host can isolate. The supervisor ends.
     Checks(Vec<Check>),
+    /// It is done. The supervisor ends.
+    Done,
 }
 
 /// A running sandbox.

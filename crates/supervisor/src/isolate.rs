@@ -1,13 +1,17 @@
 //! Isolation: a process puts itself, and all that will come from it, into a world of its own.
 //!
 //! Each part is one mechanism with one file. A part that the kernel refuses is an error that names it and says
-//! what to do; nothing here falls back to less.
+//! what to do; nothing here falls back to less. Required are the namespaces (user, mount, pid, network, ipc, uts,
+//! cgroup), seccomp, no new privileges, no capabilities, and each limit that was asked for. Recorded but not required
+//! is Landlock alone: a second wall, which not every kernel has.
 
 pub(crate) mod cgroup;
 pub(crate) mod identity;
+pub(crate) mod landlock;
 pub(crate) mod layers;
 pub(crate) mod mounts;
 pub(crate) mod seccomp;
+pub(crate) mod subordinate;
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -15,6 +19,7 @@ use crate::wire::Failure;
 
 pub use identity::{is_root, names_on_disk};
 pub use mounts::root_allowed;
+pub use subordinate::more_users;
 
 /// Hints that fit a primitive, for whoever sees the error.
 pub(crate) fn hint(primitive: &str) -> &'static str {
@@ -24,6 +29,9 @@ pub(crate) fn hint(primitive: &str) -> &'static str {
              kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor \
              profile with `userns,`); in a container, run it with --security-opt seccomp=unconfined; \
              `moor doctor` shows which. Or ask for `--isolation none` by name if you trust the commands"
+        }
+        "subordinate users" => {
+            "have a range given (`usermod --add-subuids`, `--add-subgids`), or leave users out of the manifest"
         }
         "idmapped mount" => {
             "keep the workspace on a file system that supports idmapped mounts (ext4, xfs, btrfs, tmpfs; \

@@ -40,5 +40,5 @@ mod world;
 pub use config::{Check, Config, Hello, Level, Limits, Linger, Ready, Setup, Task};
 pub use entry::{NAME, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
-pub use isolate::{is_root, names_on_disk, root_allowed};
+pub use isolate::{is_root, more_users, names_on_disk, root_allowed};
 pub use linger::{DOOR, LOCK};

@@ -73,6 +73,10 @@ fn start() -> io::Result<i32> {
     }
     let setup = match config.task {
         Task::Start(setup) => setup,
+        Task::Discard { folder } => {
+            say(&socket, &discard(&folder))?;
+            return Ok(0);
+        }
         Task::Probe { state_dir } => {
             say(&socket, &Hello::Checks(probe::checks(&state_dir)))?;
             return Ok(0);
@@ -164,7 +168,7 @@ fn supervise(
             return Ok(1);
         }
     };
-    let mapped = if isolated { identity::write_map(child) } else { Ok(()) };
+    let mapped = if isolated { identity::write_map(child, has_users(setup)) } else { Ok(()) };
     match mapped.and_then(|()| groups.add(child)) {
         Ok(()) => {
             rustix::io::write(&give_go, b"!")?;
@@ -182,6 +186,11 @@ fn supervise(
         kill_rest()?;
     }
     Ok(code)
+}
+
+/// Whether there is anybody but the default user.
+fn has_users(setup: &Setup) -> bool {
+    !setup.users.is_empty() || !setup.groups.is_empty()
 }
 
 fn wait_for(child: Pid) -> io::Result<i32> {
@@ -244,7 +253,8 @@ impl Inner<'_> {
         let root =
             if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
         let ready = Ready { generation: GENERATION, mechanisms, limits: self.setup.limits };
-        let many_users = isolated && self.workspace.is_some();
+        // A root caller's sandbox has them all, whether the manifest names any or not.
+        let many_users = isolated && (self.workspace.is_some() || has_users(self.setup));
         let serve = || -> io::Result<()> {
             let world = World {
                 level: self.setup.level,
@@ -297,8 +307,13 @@ impl Inner<'_> {
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);
         isolate::drop_rights()?;
+        let landlock = isolate::landlock::enter(&[&self.setup.root, "/tmp", "/run", "/dev/shm"])?;
         let mut mechanisms = self.groups.mechanisms.clone();
-        let user = if root { "mapped range, not root outside" } else { "the caller alone, as 1000" };
+        let user = match (root, has_users(self.setup)) {
+            (true, _) => "mapped range, not root outside",
+            (false, true) => "the caller as 1000, others of its subordinate range",
+            (false, false) => "the caller alone, as 1000",
+        };
         for (name, state) in [
             ("user", user),
             ("mount", "own root, system read-only"),
@@ -311,6 +326,7 @@ impl Inner<'_> {
             ("no_new_privs", "on"),
             ("capabilities", "none"),
             ("workspace", files),
+            ("landlock", &landlock),
         ] {
             mechanisms.insert(name.into(), state.into());
         }
@@ -324,6 +340,21 @@ impl Inner<'_> {
         }
         mechanisms
     }
+}
+
+/// Removes what several users of an ordinary caller's sandbox left: outside, the caller is a stranger to some of it.
+fn discard(folder: &std::path::Path) -> Hello {
+    let fail = |reason: String| {
+        Hello::Failed(Failure::File {
+            path: folder.display().to_string(),
+            reason: format!("cannot remove: {reason}"),
+        })
+    };
+    let removed = probe::attempt(libc::CLONE_NEWUSER, true, || match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    removed.map_or_else(|error| fail(error.to_string()), |()| Hello::Done)
 }
 
 /// From here on the monitor's death is this process's too. A change of user would have undone it, so it comes last;

@@ -15,7 +15,7 @@ use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 
 use crate::config::Check;
 use crate::isolate::cgroup::{Controller, Layout, make_folder};
-use crate::isolate::{hint, identity, seccomp};
+use crate::isolate::{self, hint, identity, seccomp};
 use crate::sys;
 
 const USER: i32 = libc::CLONE_NEWUSER;
@@ -24,23 +24,25 @@ const MOUNT: i32 = USER | libc::CLONE_NEWNS;
 /// All checks. Private workspaces would lie below `state_dir`.
 pub(crate) fn checks(state_dir: &Path) -> Vec<Check> {
     let mut checks = vec![
-        check("user namespace", "own users and groups", attempt(USER, || Ok(()))),
-        check("mount namespace", "own file system", attempt(MOUNT, mount_tmpfs)),
-        check("pid namespace", "own processes", attempt(USER | libc::CLONE_NEWPID, || Ok(()))),
-        check("proc mount", "own /proc", attempt(MOUNT | libc::CLONE_NEWPID, mount_proc)),
+        check("user namespace", "own users and groups", attempt(USER, false, || Ok(()))),
+        check("mount namespace", "own file system", attempt(MOUNT, false, mount_tmpfs)),
+        check("pid namespace", "own processes", attempt(USER | libc::CLONE_NEWPID, false, || Ok(()))),
+        check("proc mount", "own /proc", attempt(MOUNT | libc::CLONE_NEWPID, false, mount_proc)),
         check(
             "network namespace",
             "no network but loopback",
-            attempt(USER | libc::CLONE_NEWNET, sys::loopback_up),
+            attempt(USER | libc::CLONE_NEWNET, false, sys::loopback_up),
         ),
         check(
             "ipc, uts and cgroup namespaces",
             "own",
-            attempt(USER | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS, sys::unshare_cgroup),
+            attempt(USER | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS, false, sys::unshare_cgroup),
         ),
-        check("devpts", "own terminals", attempt(MOUNT, open_terminal)),
-        check("seccomp", "filters system calls", attempt(USER, try_seccomp)),
+        check("devpts", "own terminals", attempt(MOUNT, false, open_terminal)),
+        check("seccomp", "filters system calls", attempt(USER, false, try_seccomp)),
         check("openat2", "confines file operations", try_openat2()),
+        landlock(),
+        users(),
         idmapped(state_dir),
     ];
     checks.extend(Controller::ALL.map(controller));
@@ -60,8 +62,8 @@ fn check(name: &str, purpose: &str, result: io::Result<()>) -> Check {
     }
 }
 
-/// Does something in a child with these namespaces, as its root.
-fn attempt(namespaces: i32, body: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+/// Does something in a child with these namespaces, with all rights in them. `many`: over more users than one.
+pub(crate) fn attempt(namespaces: i32, many: bool, body: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let (go, give_go) = pipe_with(PipeFlags::CLOEXEC)?;
     let Some(child) = sys::clone_process(namespaces)? else {
         drop(give_go);
@@ -73,7 +75,7 @@ fn attempt(namespaces: i32, body: impl FnOnce() -> io::Result<()>) -> io::Result
             result.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO).clamp(1, 255), |()| 0),
         );
     };
-    let mapped = identity::write_map(child);
+    let mapped = identity::write_map(child, many);
     if mapped.is_ok() {
         rustix::io::write(&give_go, b"!")?;
     } else {
@@ -120,6 +122,43 @@ fn try_openat2() -> io::Result<()> {
         Err(Errno::XDEV) => Ok(()),
         Err(errno) => Err(errno.into()),
         Ok(_) => Err(io::Error::other("it does not confine")),
+    }
+}
+
+fn users() -> Check {
+    let name = "more users than one".to_owned();
+    let found = if identity::is_root() { Ok(()) } else { isolate::more_users() };
+    match found {
+        Ok(()) => Check {
+            name,
+            ok: true,
+            detail: "for a manifest with users or groups".into(),
+            hint: String::new(),
+        },
+        Err(detail) => {
+            let hint = "needed only for manifests with users or groups: have a range of subordinate numbers given \
+                        (`usermod --add-subuids`, `--add-subgids`), and install uidmap";
+            Check { name, ok: false, detail, hint: hint.into() }
+        }
+    }
+}
+
+fn landlock() -> Check {
+    let name = "landlock".to_owned();
+    let entered = attempt(USER, false, || {
+        rustix::thread::set_no_new_privs(true)?;
+        match isolate::landlock::enter(&[]) {
+            Ok(state) if state.starts_with("on") => Ok(()),
+            Ok(_) => Err(Errno::NOSYS.into()),
+            Err(failure) => Err(io::Error::other(failure)),
+        }
+    });
+    match entered {
+        Ok(()) => Check { name, ok: true, detail: "a second wall around files".into(), hint: String::new() },
+        Err(error) => {
+            let hint = "sandboxes do without it; Linux 5.19 or newer, with landlock among the kernel's `lsm=`, has it";
+            Check { name, ok: false, detail: error.to_string(), hint: hint.into() }
+        }
     }
 }
 

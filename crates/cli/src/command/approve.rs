@@ -40,6 +40,10 @@ pub(crate) async fn list(args: &ApprovalsArgs) -> Result<ExitCode, CommandError>
             row.id,
             time(approval["expires_ms"].as_i64().unwrap_or_default()),
         ))?;
+        if !approval["schema"].is_null() {
+            let schema = one_line(&approval["schema"].to_string(), 400);
+            crate::view::line(&format!("    answer with --input, JSON after {schema}"))?;
+        }
     }
     if !found && !json {
         crate::view::line("nothing waits for an approval")?;
@@ -48,11 +52,16 @@ pub(crate) async fn list(args: &ApprovalsArgs) -> Result<ExitCode, CommandError>
 }
 
 pub(crate) async fn approve(args: ApproveArgs) -> Result<ExitCode, CommandError> {
-    answer(&args.id, true, args.always, None).await
+    let input = args.input.as_deref().map(|text| {
+        serde_json::from_str::<serde_json::Map<String, Value>>(text)
+            .map(Value::Object)
+            .map_err(|error| CommandError::input(format!("--input: not a JSON object: {error}")))
+    });
+    answer(&args.id, true, args.always, None, input.transpose()?.unwrap_or_default()).await
 }
 
 pub(crate) async fn deny(args: DenyArgs) -> Result<ExitCode, CommandError> {
-    answer(&args.id, false, false, args.reason).await
+    answer(&args.id, false, false, args.reason, Value::Null).await
 }
 
 fn waiting(row: &RunRow) -> impl Iterator<Item = &Value> {
@@ -64,13 +73,14 @@ async fn answer(
     allow: bool,
     always: bool,
     reason: Option<String>,
+    input: Value,
 ) -> Result<ExitCode, CommandError> {
     let journal = Home::find()?.journal()?;
     let by = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "a person".into());
     let run = find(&journal, id).await?;
     let mut tries = 0;
     let answered = loop {
-        let answer = Answer { allow, always, by: by.clone(), reason: reason.clone() };
+        let answer = Answer { allow, always, by: by.clone(), reason: reason.clone(), input: input.clone() };
         match mooring_harness::answer(&journal, &run, id, answer, now_ms()).await {
             // Other calls of the turn are still running, or somebody else answers another question.
             Err(HarnessError::Journal(JournalError::Driven { .. } | JournalError::Conflict { .. }))

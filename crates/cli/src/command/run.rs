@@ -10,12 +10,13 @@ use mooring_journal::RunId;
 use mooring_model::{Item, Prices};
 use serde_json::json;
 
-use crate::agent_file::{AgentFile, Models, absolute_script, read_manifest};
+use crate::agent_file::{AgentFile, Models, absolute_script};
 use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
 use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
 use crate::host::{self, Wiring};
+use crate::lock::read_locked;
 use crate::team::{Loaded, Team};
 use crate::view::live::{JsonLines, Terminal};
 
@@ -49,7 +50,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
             let mut file = path.as_deref().map_or_else(|| Ok(AgentFile::default()), AgentFile::read)?;
             let manifest = match (before, &args.manifest) {
                 (Some(before), _) => Some(conversation::manifest(before)?),
-                (None, Some(path)) => Some(read_manifest(path)?),
+                (None, Some(path)) => Some(read_locked(path)?),
                 (None, None) => None,
             };
             // What is given here stands in for what the file says.

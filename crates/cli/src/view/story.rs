@@ -8,13 +8,14 @@ use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
 use serde_json::Value;
 
+use crate::view::checks;
 use crate::view::text::{count, duration, number, one_line, safe, time};
 
-const DIM: Style = Style::new().dimmed();
+pub(super) const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 const TOOL: Style = AnsiColor::Cyan.on_default();
 const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
 /// How many lines of an output are shown from its start and from its end.
 const HEAD: usize = 3;
@@ -152,6 +153,8 @@ impl Story {
             Event::HandedOff(handed) => {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
             }
+            Event::GuardrailChecked(checked) => checks::guardrail(checked),
+            Event::OutputChecked(checked) => checks::output(checked),
             Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
             Event::RunFinished(finished) => self.finished(record, finished),
             Event::Reward(reward) => format!("reward  {} from {}\n", reward.value, safe(&reward.source)),

@@ -46,6 +46,38 @@ fn apply_stages_into_a_directory_and_overwrites_nothing() {
 }
 
 #[test]
+fn what_was_locked_is_staged_again_or_refused() {
+    let moor = Moor::new();
+    moor.write("docs/a.txt", "a");
+    moor.write("m.yaml", "entries:\n  docs: {type: local_dir, src: docs}\n  n: {type: file, content: n}\n");
+    let locked = moor.run(&["manifest", "lock", "m.yaml"]);
+    assert_eq!(locked.code, Some(0), "{}", locked.err);
+    assert!(locked.out.ends_with("m.lock: 2 entries\n"), "{}", locked.out);
+    let applied = moor.run(&["manifest", "apply", "m.yaml", "--root", "one"]);
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+
+    moor.write("docs/a.txt", "b");
+    let differs = moor.run(&["manifest", "apply", "m.yaml", "--root", "two"]);
+    assert_eq!(differs.code, Some(2));
+    assert!(
+        differs.err.starts_with("error: m.lock: cannot stage entry 'docs': it is not what was"),
+        "{}",
+        differs.err
+    );
+    assert!(
+        differs.err.ends_with("Lock it anew with `moor manifest lock m.yaml`, or remove the lock\n"),
+        "{}",
+        differs.err
+    );
+    assert!(!moor.path("two").exists(), "nothing was staged");
+    let run = moor.run(&["run", "--model", "script:none.toml", "--manifest", "m.yaml", "go"]);
+    assert_eq!((run.code, run.err), (Some(2), differs.err));
+
+    assert_eq!(moor.run(&["manifest", "lock", "m.yaml"]).code, Some(0));
+    assert_eq!(moor.run(&["manifest", "apply", "m.yaml", "--root", "two"]).code, Some(0));
+}
+
+#[test]
 fn the_schema_is_json() {
     let moor = Moor::new();
     let schema: serde_json::Value = serde_json::from_str(&moor.run(&["manifest", "schema"]).out).unwrap();
@@ -71,4 +103,57 @@ fn doctor_says_what_is_here_and_what_is_missing() {
         assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
     }
     assert!(!ran.out.contains("sk-do-not-leak"));
+}
+
+#[test]
+fn what_others_wrote_becomes_a_manifest_and_what_is_left_out_is_told() {
+    let moor = Moor::new();
+    moor.write(
+        "shop/.devcontainer/devcontainer.json",
+        "{\"image\": \"python:3.14\", /* so */ \"name\": \"Shop\"}",
+    );
+    moor.write(
+        "task/task.toml",
+        "[environment]\ncpus = 2\nworkdir = \"/app\"\nnetwork_mode = \"no-network\"\n",
+    );
+    moor.write("task/environment/Dockerfile", "FROM ubuntu\n");
+    moor.write("task/instruction.md", "Do it.");
+    moor.write(
+        "env.yaml",
+        "name: data\nconfig: {type: cloud, packages: {pip: [numpy]}, networking: {type: unrestricted}}\n",
+    );
+    let import = |source: &str| {
+        let imported = moor.run(&["manifest", "import", source]);
+        assert_eq!(imported.code, Some(0), "{}", imported.err);
+        moor.write("made.json", &imported.out);
+        assert_eq!(moor.run(&["manifest", "check", "made.json"]).code, Some(0), "{}", imported.out);
+        let value: serde_json::Value = serde_json::from_str(&imported.out).unwrap();
+        (value, imported.err)
+    };
+    let (project, told) = import("shop");
+    assert_eq!(project["entries"]["shop"]["src"], "shop");
+    assert_eq!(project["x-mooring"]["image"], "python:3.14");
+    assert_eq!(import("shop/.devcontainer/devcontainer.json"), (project, told.clone()));
+    insta::assert_snapshot!(told, @r"
+    left out: name: a manifest has no place for it
+    left out: network: a dev container reaches everything, and the manifest says nothing about it; say below x-mooring.network what is needed
+    ");
+    let (task, told) = import("task");
+    assert_eq!(task["root"], "/app");
+    assert_eq!(task["x-mooring"]["image"]["context"], "task/environment");
+    insta::assert_snapshot!(told, @"left out: (instruction.md): it is what the agent is asked; give its text as the prompt");
+
+    let (environment, _) = import("env.yaml");
+    assert_eq!(environment["x-mooring"]["setup"][0]["run"], "pip install numpy");
+    let exported = moor.run(&["manifest", "export", "made.json", "--name", "data"]);
+    assert_eq!((exported.code, exported.err.as_str()), (Some(0), ""));
+    let exported: serde_json::Value = serde_json::from_str(&exported.out).unwrap();
+    let expected = serde_json::json!({ "name": "data", "config": {
+        "type": "cloud", "networking": { "type": "unrestricted" }, "packages": { "pip": ["numpy"] },
+    } });
+    assert_eq!(exported, expected);
+
+    let none = moor.run(&["manifest", "import", "."]);
+    assert_eq!(none.code, Some(2));
+    insta::assert_snapshot!(none.err, @"error: .: it holds neither a task.toml nor a devcontainer.json");
 }

@@ -72,3 +72,42 @@ fn an_agent_file_cannot_bring_a_server_along() {
     assert_eq!(ran.code, Some(2));
     insta::assert_snapshot!(ran.err, @"error: mcp: the configuration file describes no server 'mine' (it describes: everything, gone). Add [mcp.mine] to it");
 }
+
+/// The server asks a person in the middle of a call. It is made with the official Python SDK.
+#[test]
+fn a_servers_question_is_asked_answered_and_gone_on_with_in_three_processes() {
+    let moor = Moor::new();
+    let python = repository().join("target/counterparts/venv/bin/python");
+    let server = repository().join("crates/mcp/tests/it/asking_server.py");
+    moor.write(
+        "home/config.toml",
+        &format!(
+            "[mcp.bank]\ncommand = \"{}\"\nargs = [\"{}\", \"{}\"]\nconnect_timeout_s = 60\n",
+            python.display(),
+            server.display(),
+            moor.path("log").display()
+        ),
+    );
+    moor.write(
+        "agent.toml",
+        "model = \"script:script.jsonl\"\nmcp = [\"bank\"]\ncapabilities = []\n\
+         [[policy.rules]]\ntool = \"bank__pay\"\naction = \"allow\"\n",
+    );
+    moor.write("script.jsonl", &(call("bank__pay", &json!({"to": "ann"})) + &say("paid")));
+    let ran = run(&moor, &["run", "--agent", "agent.toml", "pay ann"]);
+    assert_eq!(ran.code, Some(3), "{}\n{}", ran.out, ran.err);
+    let waiting = &moor.run(&["approvals", "--json"]).json()[0];
+    assert_eq!(waiting["reason"], "bank, tool pay, asks: How much for ann?");
+    let id = waiting["id"].as_str().unwrap();
+
+    let without = moor.run(&["approve", id]);
+    assert_eq!(without.code, Some(2));
+    assert!(without.err.contains("asks for input") && without.err.contains("euros"), "{}", without.err);
+    assert_eq!(moor.run(&["approve", id, "--input", "seven"]).code, Some(2));
+    assert_eq!(moor.run(&["approve", id, "--input", "{\"euros\": 7}"]).code, Some(0));
+    let resumed = run(&moor, &["resume", &ran.run()]);
+    assert_eq!((resumed.code, resumed.last()["output"].as_str()), (Some(0), Some("paid")), "{}", resumed.err);
+    assert_eq!(fs_err::read_to_string(moor.path("log")).unwrap(), "ann 7\n");
+    let done = resumed.json().into_iter().find(|event| event["type"] == "tool_completed").unwrap();
+    assert_eq!(done["output"]["output"], "paid 7 to ann");
+}

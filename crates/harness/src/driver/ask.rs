@@ -20,7 +20,10 @@ impl Driver<'_> {
         let turn = self.state.turns + 1;
         let ordinal = self.state.ordinal();
         let mut settings = self.state.agent.settings.clone();
-        if let Some(left) = self.state.tokens_left() {
+        // Agents that judge work beside the model: each has a share of what is left.
+        let due = self.state.checks_beside_model();
+        let parts = self.judges(&due) + 1;
+        if let Some(left) = self.state.tokens_left().map(|left| left / parts) {
             settings.max_output_tokens =
                 Some(settings.max_output_tokens.map_or(left, |asked| asked.min(left)));
         }
@@ -37,8 +40,14 @@ impl Driver<'_> {
         let began = self.now();
         let mut first_output = None;
         let mut attempts = 1;
-        let answer = self.stream_answer(ordinal, &settings, &mut first_output, &mut attempts).await;
+        let mut checks = self.begin_checks(&due, &self.share(parts));
+        let asking = self.stream_answer(ordinal, &settings, &mut first_output, &mut attempts);
+        // Where a guardrail trips, nobody waits for the answer.
+        let answer = checks.beside(asking).await.unwrap_or(Answer::Cancelled);
         let duration_ms = elapsed_ms(began, self.now());
+        if !matches!(answer, Answer::Response(_)) {
+            checks.stop();
+        }
         match answer {
             Answer::Cancelled => Ok(()),
             Answer::Failed(error) => self.push(Event::ModelFailed(ModelFailed {
@@ -64,7 +73,8 @@ impl Driver<'_> {
                 first_output_ms: first_output.map(|at| elapsed_ms(began, at)),
                 duration_ms,
             }))),
-        }
+        }?;
+        self.end_checks(checks).await
     }
 
     async fn stream_answer(
@@ -79,6 +89,7 @@ impl Driver<'_> {
             items: &self.state.items,
             tools: &self.specs,
             settings,
+            output: self.state.agent.output.as_ref().map(|typed| &typed.form),
             ordinal,
         };
         let observer = &self.host.observer;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use mooring_capability::{Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus};
+use mooring_capability::{
+    Effect, Question, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus,
+};
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, SandboxLost, ToolCompleted, ToolRequested, ToolSuspended,
 };
@@ -86,6 +88,11 @@ impl Driver<'_> {
             let Some(Outcome { call, came, duration_ms }) = outcome else { break };
             let turn = self.state.turns;
             let event = match came {
+                Came::Result { result: ToolResult { question: Some(question), .. }, .. } => {
+                    self.suspend(&call, *question)?;
+                    self.flush(Durability::Process).await?;
+                    continue;
+                }
                 Came::Result { provenance, result } => {
                     if result.session_lost {
                         lost = Some(result.output.text());
@@ -119,11 +126,16 @@ impl Driver<'_> {
             // A sandbox that does not stop dies with this process; the run is cancelled all the same.
             session.stop().await.ok();
         }
+        self.cancel_judges().await?;
         let open: Vec<Call> = self.state.open_calls().cloned().collect();
         for call in open {
-            self.cancel_child(&call).await?;
+            if let Some(child) = &call.child {
+                self.cancel_child(child).await?;
+            }
             let began = call.status != CallStatus::New;
-            let text = if began {
+            let text = if matches!(call.status, CallStatus::Unchecked(_)) {
+                "cancelled: the run was cancelled before guardrails had looked at what this call gave; it took effect."
+            } else if began {
                 "cancelled: the run was cancelled while this call was running; it may have taken effect in part."
             } else {
                 "cancelled: the run was cancelled before this call began."
@@ -145,7 +157,9 @@ impl Driver<'_> {
             call.status == CallStatus::New && agents.iter().any(|agent| agent.tool_name() == call.tool)
         };
         let share = self.share(calls.iter().filter(starts).count() as u64);
-        for call in calls.into_iter().filter(|call| !call.waits()) {
+        // Of those that guardrails have yet to look at, the outputs are there.
+        let open = |call: &Call| !call.waits() && !matches!(call.status, CallStatus::Unchecked(_));
+        for call in calls.into_iter().filter(open) {
             let (target, input) = match self.resolve(&call) {
                 Ok(resolved) => resolved,
                 Err(reason) => {
@@ -153,6 +167,27 @@ impl Driver<'_> {
                     continue;
                 }
             };
+            if let CallStatus::Suspended { prepared } = &call.status
+                && let (Target::Tool(tool), Some(answer)) = (&target, &call.answer)
+            {
+                let prepared = serde_json::json!({"state": prepared, "answer": answer});
+                if tool.effect() != Effect::Pure {
+                    durability = Durability::Power;
+                }
+                self.push(Event::ToolRequested(ToolRequested {
+                    turn,
+                    call_id: call.call_id.clone(),
+                    tool: call.tool.clone(),
+                    arguments: call.input.clone(),
+                    effect: json(&tool.effect()).as_str().unwrap_or_default().to_owned(),
+                    key: self.context(&call).key,
+                    prepared: prepared.clone(),
+                    ..ToolRequested::default()
+                }))?;
+                let work = Work::Tool { tool: Arc::clone(tool), input, prepared, in_doubt: false };
+                ready.push(Ready { call, work });
+                continue;
+            }
             if let CallStatus::InDoubt { prepared } = &call.status {
                 let prepared = prepared.clone();
                 let work = match target {
@@ -231,6 +266,53 @@ impl Driver<'_> {
             self.flush(durability).await?;
         }
         Ok(ready)
+    }
+
+    /// The call waits for a person's answer, as one that the policy asks about does.
+    fn suspend(&mut self, call: &Call, question: Question) -> Result<(), HarnessError> {
+        let Question { message, schema, state } = question;
+        self.push(Event::ToolSuspended(ToolSuspended {
+            turn: self.state.turns,
+            call_id: call.call_id.clone(),
+            tool: call.tool.clone(),
+            reason: message.clone(),
+            child: None,
+            state: state.clone(),
+        }))?;
+        // A server may ask the same twice: its place in the run makes it another question.
+        let about = serde_json::json!([call.input, message, schema, state, self.state.last_seq]).to_string();
+        let asked =
+            ApprovalRequested { reason: message, input: true, schema, ..ApprovalRequested::default() };
+        self.request_approval(call, &about, asked)
+    }
+
+    /// Puts a question to a person. It is named after all that makes it what it is.
+    fn request_approval(
+        &mut self,
+        call: &Call,
+        about: &str,
+        asked: ApprovalRequested,
+    ) -> Result<(), HarnessError> {
+        let turn = self.state.turns;
+        let policy = &self.state.agent.policy;
+        let digest = digest(&[call.tool.as_bytes(), about.as_bytes()]);
+        let policy_version = policy.version();
+        // The place among the turn's calls too: two calls may have one id.
+        let place = self.state.calls.iter().filter(|other| other.approval != Approval::NotNeeded).count();
+        let key = format!("{}\0{turn}\0{}\0{place}", self.run, call.call_id);
+        let id = policy::digest(&[key.as_bytes(), digest.as_bytes(), policy_version.as_bytes()]);
+        let seconds = i64::try_from(policy.expires_s).unwrap_or(i64::MAX);
+        let expires_ms = self.now().saturating_add(seconds.saturating_mul(1000));
+        self.push(Event::ApprovalRequested(ApprovalRequested {
+            approval_id: id.chars().take(12).collect(),
+            turn,
+            call_id: call.call_id.clone(),
+            tool: call.tool.clone(),
+            digest,
+            policy_version,
+            expires_ms,
+            ..asked
+        }))
     }
 
     /// Takes a handoff, or says why not.
@@ -313,26 +395,9 @@ impl Driver<'_> {
                 Ok(false)
             }
             Action::Ask => {
-                let digest = digest(&[call.tool.as_bytes(), call.input.as_bytes()]);
-                let policy_version = policy.version();
-                // The place among the turn's calls too: two calls may have one id.
-                let place =
-                    self.state.calls.iter().filter(|other| other.approval != Approval::NotNeeded).count();
-                let key = format!("{}\0{turn}\0{}\0{place}", self.run, call.call_id);
-                let id = policy::digest(&[key.as_bytes(), digest.as_bytes(), policy_version.as_bytes()]);
-                let seconds = i64::try_from(policy.expires_s).unwrap_or(i64::MAX);
-                let expires_ms = self.now().saturating_add(seconds.saturating_mul(1000));
-                self.push(Event::ApprovalRequested(ApprovalRequested {
-                    approval_id: id.chars().take(12).collect(),
-                    turn,
-                    call_id: call.call_id.clone(),
-                    tool: call.tool.clone(),
-                    digest,
-                    policy_version,
-                    rule: decision.rule,
-                    reason: decision.reason,
-                    expires_ms,
-                }))?;
+                let (rule, reason) = (decision.rule, decision.reason);
+                let asked = ApprovalRequested { rule, reason, ..ApprovalRequested::default() };
+                self.request_approval(call, &call.input, asked)?;
                 Ok(false)
             }
         }
@@ -482,6 +547,7 @@ fn child_ended(
                 tool: call.tool.clone(),
                 reason: format!("run {} waits for an approval", ended.run),
                 child: Some(ended.run),
+                state: Value::Null,
             }));
         }
         Status::Cancelled => ("cancelled", format!("{} was cancelled before it was done.", call.tool)),
@@ -545,7 +611,7 @@ fn answer(turn: u64, call: &Call, status: &str, provenance: &str, text: &str) ->
     }))
 }
 
-fn output_item(call: &Call, output: FunctionOutput) -> Item {
+pub(super) fn output_item(call: &Call, output: FunctionOutput) -> Item {
     let call_id = call.call_id.clone();
     if call.custom {
         Item::CustomToolCallOutput { call_id, output, extra: Map::new() }

@@ -15,15 +15,16 @@ use mooring_model::Item;
 use mooring_sandbox::SandboxSession;
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, begin, by_name, finished, fold, json, owner, refuse, seat, take_up};
+use super::ready::guards;
+use super::{Driver, begin, by_name, finished, json, left, owner, refuse, seat, take_up};
 use crate::run::{Finished, Host, Member, NewRun};
 use crate::team::MAX_DEPTH;
 use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Status, SubAgent, SubSandbox};
 
 /// A run that a call starts, or goes on with.
 pub(super) struct ChildRun {
-    host: Host,
-    new: NewRun,
+    pub(super) host: Host,
+    pub(super) new: NewRun,
     fork_of: Option<Arc<dyn SandboxSession>>,
 }
 
@@ -43,6 +44,7 @@ impl Driver<'_> {
         let seat = seat(self.host, &self.run, to)?;
         self.specs = self.state.tools();
         self.tools = by_name(seat, &self.specs);
+        self.guards = guards(seat, &self.state.agent);
         self.model = Arc::clone(&seat.model);
         Ok(())
     }
@@ -122,10 +124,9 @@ impl Driver<'_> {
         Ok(ChildRun { host, new, fork_of })
     }
 
-    /// Cancels the run of a call, if there is one and it is not over.
-    pub(super) fn cancel_child<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<(), HarnessError>> {
+    /// Cancels a run that belongs to this one, if there is one of that id and it is not over.
+    pub(super) fn cancel_child<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(async move {
-            let Some(id) = &call.child else { return Ok(()) };
             let claim = match self.host.journal.claim(id, &owner(self.host)).await {
                 Err(JournalError::UnknownRun { .. }) => return Ok(()),
                 claim => claim?,
@@ -133,15 +134,15 @@ impl Driver<'_> {
             if claim.last_seq == 0 {
                 return Ok(());
             }
-            let state = fold(self.host.journal.as_ref(), id, |_| {}).await?;
-            if !matches!(state.status, Status::Running | Status::Waiting) {
+            let left = left(self.host, id).await?;
+            if !matches!(left.state.status, Status::Running | Status::Waiting) {
                 return Ok(());
             }
             let mut host = self.host.clone();
             host.cancel = CancellationToken::new();
             host.cancel.cancel();
             host.observer = Arc::new(Nested(Arc::clone(&self.host.observer)));
-            take_up(&host, id, claim, state).await?.drive().await.map(drop)
+            take_up(&host, id, claim, left).await?.drive().await.map(drop)
         })
     }
 
@@ -211,11 +212,11 @@ impl ChildRun {
                 // Its first driver died before it recorded how the run begins.
                 Ok(claim) if claim.last_seq == 0 => begin(&host, new, claim)?,
                 Ok(claim) => {
-                    let state = fold(host.journal.as_ref(), &id, |_| {}).await?;
-                    if !matches!(state.status, Status::Running | Status::Waiting) {
-                        return Ok(finished(&id, &state));
+                    let left = left(&host, &id).await?;
+                    if !matches!(left.state.status, Status::Running | Status::Waiting) {
+                        return Ok(finished(&id, &left.state));
                     }
-                    take_up(&host, &id, claim, state).await?
+                    take_up(&host, &id, claim, left).await?
                 }
             };
             driver.fork_of = fork_of;

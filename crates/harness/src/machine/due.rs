@@ -4,6 +4,7 @@ use mooring_journal::event::{RunError, RunFinished};
 use mooring_model::StopReason;
 
 use super::{Call, CallStatus, Next, Snapshots, State, Status};
+use crate::Stage;
 
 impl State {
     /// What is due now.
@@ -15,11 +16,17 @@ impl State {
         if self.cancelling {
             return if open { Next::Abandon } else { self.finish(Status::Cancelled, None, None) };
         }
+        if let Some(tripped) = &self.checks.tripped {
+            return self.finish(Status::Failed, None, Some(tripped.clone()));
+        }
         if let Some(reason) = &self.sandbox.failure {
             return self.finish(Status::Failed, None, Some(error("sandbox", reason.clone())));
         }
         if let Some(failure) = &self.model_failure {
             return self.finish(Status::Failed, None, Some(failure.clone()));
+        }
+        if !self.checks_due().is_empty() {
+            return Next::Guard;
         }
         if open && self.open_calls().all(Call::waits) {
             return self.finish(Status::Waiting, None, None);
@@ -63,15 +70,27 @@ impl State {
                     let error = error("refusal", "the model declined to answer".into());
                     self.finish(Status::Failed, Some(answer.text.clone()), Some(error))
                 }
-                StopReason::Stop | StopReason::Other(_) => {
-                    self.finish(Status::Completed, Some(answer.text.clone()), None)
-                }
+                StopReason::Stop | StopReason::Other(_) => self
+                    .typed_next()
+                    .unwrap_or_else(|| self.finish(Status::Completed, Some(answer.text.clone()), None)),
             },
             _ => self.next_turn(),
         }
     }
 
-    fn next_turn(&self) -> Next {
+    /// Whether the last answer ends the run, if nothing is wrong with it.
+    pub(super) fn ends(&self) -> bool {
+        self.last_answer.as_ref().is_some_and(|answer| {
+            let ends = match &answer.stop_reason {
+                StopReason::Stop => true,
+                StopReason::Other(word) => word != "pause_turn",
+                StopReason::MaxOutputTokens | StopReason::Refusal => false,
+            };
+            ends && !answer.called
+        })
+    }
+
+    pub(super) fn next_turn(&self) -> Next {
         if self.spent.turns >= self.limits.max_turns {
             let message = format!(
                 "the run took {} turns, its limit, without an answer. Raise max_turns in the agent's [limits]",
@@ -120,10 +139,13 @@ impl State {
             }
     }
 
-    fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
+    pub(super) fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
         if self.snapshot_due(true) {
             return Next::Snapshot;
         }
+        // What guardrails did not see is not given away in part either.
+        let guarded = || self.agent.guardrails.iter().any(|guardrail| guardrail.on == Stage::Output);
+        let output = output.filter(|_| status == Status::Completed || !guarded());
         Next::Finish(Box::new(RunFinished {
             status: status.as_str().into(),
             output,

@@ -9,7 +9,7 @@ use mooring_harness::{
 };
 use mooring_journal::{Event, Journal, MemoryJournal, RunId};
 use mooring_model::{Item, ModelClient};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, call, events, host, member, new_run, script, tools};
 
@@ -56,7 +56,7 @@ impl Stage {
             } else {
                 Vec::new()
             };
-            ((*name).to_owned(), AgentHost { model, tools, sandbox: None })
+            ((*name).to_owned(), AgentHost { model, tools, guardrails: Vec::new(), sandbox: None })
         };
         host.agents = Arc::new(self.scripts.iter().map(agent).collect());
         host
@@ -243,7 +243,7 @@ async fn an_approval_in_a_nested_run_is_answered_there_and_both_go_on() {
     for (n, (run, id)) in asked.iter().rev().enumerate() {
         let again = resume(&stage.host(), &RunId("r".into())).await.unwrap();
         assert_eq!(again.status, Status::Waiting);
-        let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None };
+        let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None, input: Value::Null };
         answer(stage.journal.as_ref(), run, id, yes, 0).await.unwrap();
         assert_eq!(stage.world.done("same-id"), u32::try_from(n).unwrap());
         if n == 0 {

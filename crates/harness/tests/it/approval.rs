@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mooring_harness::{Answer, Answered, HarnessError, NewRun, Policy, Status, answer, resume, start};
 use mooring_journal::{Event, Journal, JournalError, MemoryJournal, RunId};
 use mooring_model::Item;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, call, events, host, new_run, script, tools};
 
@@ -20,7 +20,7 @@ fn run() -> RunId {
 }
 
 fn yes() -> Answer {
-    Answer { allow: true, always: false, by: "ann".into(), reason: None }
+    Answer { allow: true, always: false, by: "ann".into(), reason: None, input: Value::Null }
 }
 
 /// The ids of the approvals that a run asked for, in their order.

@@ -10,17 +10,23 @@ use mooring_journal::{
 };
 use mooring_model::Item;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, call, events, host, new_run, script, tools};
 
 /// A journal whose process dies at its nth append: either just before the events are there, or just after they are,
 /// before the driver hears of it.
 #[derive(Debug)]
-struct Dying {
+pub(crate) struct Dying {
     inner: MemoryJournal,
     appends_left: AtomicU64,
     after: bool,
+}
+
+impl Dying {
+    pub(crate) fn new(inner: MemoryJournal, nth: u64, after: bool) -> Self {
+        Self { inner, appends_left: nth.into(), after }
+    }
 }
 
 fn dead() -> JournalError {
@@ -133,7 +139,7 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
                 let at = if *after { &world.stuck_after } else { &world.stuck_before };
                 *at.lock().unwrap() = Some(call_id.clone());
             }
-            Arc::new(Dying { inner: memory.clone(), appends_left: nth.into(), after })
+            Arc::new(Dying::new(memory.clone(), nth, after))
         });
         let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns(plan)), tools(&world));
         let drive = async {
@@ -164,7 +170,13 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
             // Answered by somebody else, in no process of the run's.
             Ok(finished) if finished.status == Status::Waiting => {
                 for id in waiting(&memory).await {
-                    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None };
+                    let yes = Answer {
+                        allow: true,
+                        always: false,
+                        by: "ann".into(),
+                        reason: None,
+                        input: Value::Null,
+                    };
                     answer(&memory, &run, &id, yes, 1_700_000_000_000).await.unwrap();
                 }
                 kept = Some(journal);

@@ -295,6 +295,20 @@ impl ModelClient for Endless {
     }
 }
 
+/// A model that never says anything.
+#[derive(Debug)]
+pub(crate) struct Hangs;
+
+impl ModelClient for Hangs {
+    fn name(&self) -> &'static str {
+        "hangs"
+    }
+
+    fn stream<'a>(&'a self, _request: ModelRequest<'a>) -> ModelStream<'a> {
+        Box::pin(stream::pending())
+    }
+}
+
 #[tokio::test]
 async fn cancelling_while_the_model_answers_ends_the_run() {
     let journal = Arc::new(MemoryJournal::new());

@@ -5,7 +5,12 @@
 mod agents;
 mod approval;
 mod crash;
+mod crash_checks;
 mod driver;
+mod guardrail;
+mod hooks;
 mod machine;
+mod matrix;
 mod policy;
+mod typed;
 mod world;

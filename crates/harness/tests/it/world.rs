@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mooring_capability::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Limits, Member, NewRun, Observer};
 use mooring_journal::{Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -159,9 +159,13 @@ pub(crate) fn host(
     let clock = AtomicI64::new(1_700_000_000_000);
     let host = Host {
         journal,
-        agents: Arc::new(BTreeMap::from([("tester".into(), AgentHost { model, tools, sandbox: None })])),
+        agents: Arc::new(BTreeMap::from([(
+            "tester".into(),
+            AgentHost { model, tools, guardrails: Vec::new(), sandbox: None },
+        )])),
         snapshots: None,
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
+        hooks: Hooks::default(),
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
         cancel: CancellationToken::new(),
         pid: 7,

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, Parent, Reward, RunError, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, SnapshotFailed, SnapshotTaken, ToolCompleted, ToolRequested,
-    ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, GuardrailChecked,
+    HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward,
+    RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, SnapshotFailed, SnapshotTaken, ToolCompleted,
+    ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -49,6 +49,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-approvals.jsonl",
             "v1-conversations.jsonl",
             "v1-every-event.jsonl",
+            "v1-guardrails.jsonl",
             "v1-snapshots.jsonl",
             "v1-unknown-events.jsonl",
         ]
@@ -266,6 +267,8 @@ fn every_event() -> Vec<Record> {
             rule: Some(0),
             reason: "reason".to_owned(),
             expires_ms: 2000,
+            input: true,
+            schema: json!({"type": "object"}),
         }),
         Event::ApprovalAnswered(ApprovalAnswered {
             approval_id: "0123456789ab".to_owned(),
@@ -273,6 +276,7 @@ fn every_event() -> Vec<Record> {
             always: true,
             by: "ann".to_owned(),
             reason: Some("reason".to_owned()),
+            input: json!({"name": "value"}),
         }),
         Event::ToolRequested(ToolRequested {
             turn: 1,
@@ -303,6 +307,7 @@ fn every_event() -> Vec<Record> {
             tool: "tool".to_owned(),
             reason: "reason".to_owned(),
             child: Some(RunId("child".to_owned())),
+            state: json!({"round": 1}),
         }),
         Event::HandedOff(Box::new(HandedOff {
             turn: 1,
@@ -311,6 +316,24 @@ fn every_event() -> Vec<Record> {
             items: Some(vec![json!({"type": "message"})]),
             filter: "folded".to_owned(),
         })),
+        Event::GuardrailChecked(Box::new(GuardrailChecked {
+            turn: 1,
+            stage: "tool_output".to_owned(),
+            name: "guardrail".to_owned(),
+            verdict: "replace".to_owned(),
+            info: json!("info"),
+            call_id: Some("call".to_owned()),
+            output: json!({"type": "function_call_output"}),
+            child: Some(RunId("child".to_owned())),
+            spent: json!({"turns": 1}),
+            duration_ms: 1,
+        })),
+        Event::OutputChecked(OutputChecked {
+            turn: 1,
+            valid: false,
+            errors: vec!["error".to_owned()],
+            repair: json!({"type": "message"}),
+        }),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
         Event::RunFinished(RunFinished {
             status: "failed".to_owned(),

@@ -42,7 +42,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     )
 }
 
-fn manifest() -> impl Strategy<Value = Manifest> {
+pub(crate) fn manifest() -> impl Strategy<Value = Manifest> {
     (any::<String>(), vec((any::<String>(), entry()), 0..5), vec((any::<String>(), any::<String>()), 0..4))
         .prop_map(|(root, entries, variables)| {
             let mut manifest =

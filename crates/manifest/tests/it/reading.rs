@@ -100,15 +100,6 @@ fn structure_is_refused_with_the_place_and_all_at_once() {
 }
 
 #[test]
-fn our_own_key_is_kept_and_never_added() {
-    let manifest = Manifest::from_json(r#"{"x-mooring": {"b": [1], "a": null}}"#).unwrap();
-    assert_eq!(manifest.to_value()["x-mooring"], json!({ "b": [1], "a": null }));
-    assert_eq!(manifest.validate(), Ok(()));
-    assert_eq!(Manifest::from_json(&manifest.to_json()).unwrap(), manifest);
-    assert_eq!(Manifest::default().to_value().get("x-mooring"), None);
-}
-
-#[test]
 fn the_depth_is_bounded() {
     let object = |members: [(&str, Value); 2]| {
         Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::requests::sent;
-use crate::support::{Conversation, call, client, conversation, options};
+use crate::support::{Conversation, bare_conversation as bare, call, client, conversation, options, typed};
 
 /// A file of a counterpart: named by a variable, or where the setup puts it.
 fn counterpart(variable: &str, place: &str) -> PathBuf {
@@ -49,12 +49,7 @@ async fn the_sdks_would_send_the_same_requests() {
     // Neither is part of OpenAI's API: vLLM adds the one, and several servers the other.
     full.settings.return_token_ids = false;
     full.items.retain(|item| !matches!(item, Item::Reasoning { body } if body.contains_key("chat")));
-    let bare = Conversation {
-        instructions: String::new(),
-        items: vec![Item::user("Hi")],
-        tools: vec![],
-        settings: Settings::default(),
-    };
+    full.output = typed();
     let mut bodies = Map::new();
     for (protocol, specs) in [
         ("responses", ["openai/gpt-5", "openai/gpt-4.1"]),
@@ -69,11 +64,15 @@ async fn the_sdks_would_send_the_same_requests() {
                 full.settings.top_p = None;
             }
             of_protocol.push(sent(spec, &full).await.body);
-            of_protocol.push(sent(spec, &bare).await.body);
+            of_protocol.push(sent(spec, &bare()).await.body);
+            let typed = Conversation { output: typed(), ..bare() };
+            let typed = sent(spec, &typed).await.body;
+            assert!(typed.to_string().contains("json_schema"), "{typed}");
+            of_protocol.push(typed);
         }
         bodies.insert(protocol.to_owned(), of_protocol.into());
     }
-    assert_eq!(sdk_check(&["bodies"], &bodies.into()).await, json!(12));
+    assert_eq!(sdk_check(&["bodies"], &bodies.into()).await, json!(18));
 }
 
 /// What the check prints of a response, from ours.

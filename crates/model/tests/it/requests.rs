@@ -6,7 +6,9 @@ use mooring_model::{
 use mooring_testkit::{Recorded, Reply, Server};
 use serde_json::{Value, json};
 
-use crate::support::{Conversation, KEY, call, client, conversation, items, options};
+use crate::support::{
+    Conversation, KEY, bare_conversation, call, client, conversation, items, options, typed,
+};
 
 /// The request that this conversation makes.
 pub(crate) async fn sent(spec: &str, conversation: &Conversation) -> Recorded {
@@ -61,16 +63,42 @@ async fn a_base_url_may_end_as_people_write_it() {
 /// The least that a request holds: nothing is sent that was not asked for.
 #[tokio::test]
 async fn bare_requests() {
-    let bare = Conversation {
-        instructions: String::new(),
-        items: vec![Item::user("Hi")],
-        tools: vec![],
-        settings: Settings::default(),
-    };
     let mut all = Vec::new();
     for spec in ["openai/gpt-4.1", "openai/gpt-5", "chat/m", "anthropic/claude-opus-5"] {
-        all.push(json!({spec: sent(spec, &bare).await.body}));
+        all.push(json!({spec: sent(spec, &bare_conversation()).await.body}));
     }
+    insta::assert_json_snapshot!(all);
+}
+
+/// Who is asked to hold the model to a schema, and in which form.
+#[tokio::test]
+async fn typed_requests() {
+    let mut all = Vec::new();
+    let mut asked = Vec::new();
+    for spec in ["openai/gpt-5", "chat/m", "anthropic/claude-opus-5", "anthropic/claude-3-5-haiku-latest"] {
+        for (tools, conversation) in [("none", bare_conversation()), ("some", conversation())] {
+            let body = sent(spec, &Conversation { output: typed(), ..conversation }).await.body;
+            let form = [&body["text"], &body["response_format"], &body["output_config"]["format"]];
+            let form = form.into_iter().find(|form| !form.is_null()).cloned();
+            asked.push((spec, tools, form.is_some()));
+            if tools == "none"
+                && let Some(form) = form
+            {
+                all.push(json!({spec: form}));
+            }
+        }
+    }
+    let expected = [
+        ("openai/gpt-5", "none", true),
+        ("openai/gpt-5", "some", true),
+        ("chat/m", "none", true),
+        ("chat/m", "some", false),
+        ("anthropic/claude-opus-5", "none", true),
+        ("anthropic/claude-opus-5", "some", true),
+        ("anthropic/claude-3-5-haiku-latest", "none", false),
+        ("anthropic/claude-3-5-haiku-latest", "some", false),
+    ];
+    assert_eq!(asked, expected);
     insta::assert_json_snapshot!(all);
 }
 

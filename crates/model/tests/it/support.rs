@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use mooring_model::{
     Capture, Content, FunctionOutput, Item, ModelClient, ModelError, ModelErrorKind, ModelEvent,
-    ModelOptions, ModelRequest, ModelResponse, ModelSpec, ModelStream, ReasoningEffort, Role, Secret,
-    Settings, StopReason, ToolKind, ToolSpec, Usage, connect,
+    ModelOptions, ModelRequest, ModelResponse, ModelSpec, ModelStream, OutputSchema, ReasoningEffort, Role,
+    Secret, Settings, StopReason, ToolKind, ToolSpec, Usage, connect,
 };
 use mooring_testkit::Server;
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ pub(crate) const KEY: &str = "sk-test-0123456789";
 /// A request with nothing in it but its ordinal.
 pub(crate) fn bare(ordinal: u64) -> ModelRequest<'static> {
     static SETTINGS: LazyLock<Settings> = LazyLock::new(Settings::default);
-    ModelRequest { instructions: "", items: &[], tools: &[], settings: &SETTINGS, ordinal }
+    ModelRequest { instructions: "", items: &[], tools: &[], settings: &SETTINGS, output: None, ordinal }
 }
 
 /// Everything that a call gives until it ends, and how it ended.
@@ -66,6 +66,7 @@ pub(crate) struct Conversation {
     pub(crate) items: Vec<Item>,
     pub(crate) tools: Vec<ToolSpec>,
     pub(crate) settings: Settings,
+    pub(crate) output: Option<OutputSchema>,
 }
 
 impl Conversation {
@@ -75,8 +76,20 @@ impl Conversation {
             items: &self.items,
             tools: &self.tools,
             settings: &self.settings,
+            output: self.output.as_ref(),
             ordinal: 2,
         }
+    }
+}
+
+/// The least that a request holds.
+pub(crate) fn bare_conversation() -> Conversation {
+    Conversation {
+        instructions: String::new(),
+        items: vec![Item::user("Hi")],
+        tools: vec![],
+        settings: Settings::default(),
+        output: None,
     }
 }
 
@@ -167,7 +180,27 @@ pub(crate) fn conversation() -> Conversation {
             return_token_ids: true,
             cache_key: Some("run-7".into()),
         },
+        output: None,
     }
+}
+
+/// An answer with all that a schema in its strict form can say.
+pub(crate) fn typed() -> Option<OutputSchema> {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "kind": {"const": "answer"},
+            "size": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]},
+            "parts": {"type": "array", "items": {"$ref": "#/$defs/part"}, "minItems": 1},
+        },
+        "required": ["kind"],
+        "$defs": {"part": {
+            "type": "object",
+            "description": "A part.",
+            "properties": {"name": {"type": "string", "maxLength": 9}},
+        }},
+    });
+    Some(OutputSchema { schema, strict: true })
 }
 
 /// What a [`Fake`] does with a call.

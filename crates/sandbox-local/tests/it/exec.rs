@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mooring_manifest::{Manifest, User};
 use mooring_sandbox::{
     CommandLine, Cursor, ExecRequest, Outcome, SandboxError, Stdin, WriteOptions, collect,
 };
 
-use crate::setup::{SOON, Sandbox, exited, is_root, seen};
+use crate::setup::{SOON, Sandbox, exited, seen};
 
 #[tokio::test]
 async fn arguments_reach_the_program_as_they_are() {
@@ -227,41 +226,4 @@ async fn a_released_process_is_forgotten() {
     process.release().await.unwrap();
     let output = process.output(Cursor(0), 100, Duration::ZERO).await;
     assert!(matches!(output, Err(SandboxError::Invalid { .. })), "{output:?}");
-}
-
-#[tokio::test]
-async fn the_manifests_users_run_commands_and_own_what_they_make() {
-    if !is_root() {
-        return;
-    }
-    let user = |name: &str| User { name: name.into() };
-    let manifest = Manifest {
-        users: vec![user("alice"), user("bob")],
-        groups: vec![mooring_manifest::Group { name: "team".into(), users: vec![user("bob")] }],
-        ..Manifest::default()
-    };
-    let sandbox = Sandbox::with(|_| {}, manifest, None).await;
-    let run = async |user: &str, line: &str| {
-        let mut request = ExecRequest::shell(line);
-        request.user = Some(user.into());
-        let result = sandbox.session.exec(request).await.unwrap();
-        result.stdout.text() + &result.stderr.text()
-    };
-    assert_eq!(run("alice", "id").await, "uid=2000(alice) gid=2000(alice) groups=2000(alice)\n");
-    assert_eq!(
-        run("bob", "id; echo $USER").await,
-        "uid=2001(bob) gid=2001(bob) groups=2001(bob),3000(team)\nbob\n"
-    );
-    sandbox.out("mkdir -m 777 shared").await;
-    run("alice", "umask 077; echo secret > shared/hers").await;
-    assert_eq!(sandbox.session.stat("shared/hers").await.unwrap().uid, 2000);
-    assert!(run("bob", "cat shared/hers").await.contains("Permission denied"));
-    assert!(sandbox.sh("cat shared/hers").await.stderr.text().contains("Permission denied"));
-    let read = sandbox.session.read("shared/hers", 100).await;
-    assert!(
-        matches!(read, Err(SandboxError::File { .. })),
-        "file operations are the default user's: {read:?}"
-    );
-    assert!(run("alice", "kill -9 -1; cat /proc/1/environ").await.contains("Permission denied"));
-    sandbox.session.remove("shared", true).await.unwrap();
 }

@@ -107,7 +107,7 @@ async fn a_client_that_comes_back_after_a_crash_has_lost_nothing() {
 async fn it_ends_by_itself_when_nobody_comes() {
     let state = tempfile::tempdir().unwrap();
     let mark = unique("mark");
-    let client = client(state.path(), Duration::from_millis(300));
+    let client = client(state.path(), Duration::from_secs(4));
     let first = session(&client).await;
     let process = first.spawn(ExecRequest::shell(format!("exec -a {mark} sleep 1000"))).await.unwrap();
     let namespace = out(first.as_ref(), "readlink /proc/self/ns/pid").await;

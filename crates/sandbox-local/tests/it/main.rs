@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
 mod archives;
+mod escape;
 mod exec;
 mod files;
 mod forks;
@@ -13,6 +14,8 @@ mod inside;
 mod lifecycle;
 mod limits;
 mod lingering;
+mod manifest;
+mod nested;
 mod network;
 mod ordinary_user;
 mod output;
@@ -20,3 +23,4 @@ mod setup;
 mod stopping;
 mod terminals;
 mod unisolated;
+mod users;

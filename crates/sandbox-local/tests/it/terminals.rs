@@ -67,6 +67,38 @@ async fn closing_its_input_is_an_end_of_file() {
 }
 
 #[tokio::test]
+async fn a_shell_controls_its_jobs() {
+    let sandbox = Sandbox::new().await;
+    let process =
+        sandbox.session.spawn(on_terminal("PS1='$ ' exec bash --norc --noediting -i")).await.unwrap();
+    let mut cursor = Cursor(0);
+    // What comes after something is typed, up to its end.
+    let mut answer = async |typed: &str, end: &str| {
+        process.write_stdin(typed.to_owned().into()).await.unwrap();
+        let mut text = String::new();
+        while !text.ends_with(end) {
+            let chunk = process.output(cursor, 4096, SOON).await.unwrap();
+            cursor = chunk.next;
+            chunk.pieces.iter().for_each(|piece| text += &String::from_utf8_lossy(&piece.data));
+            assert_eq!(chunk.outcome, None, "it ended with {text:?}");
+        }
+        text
+    };
+    answer("stty -echo\n", "$ ").await;
+    answer("\n", "$ ").await;
+    let job = "sh -c 'trap \"echo again\" CONT; echo up; while :; do sleep 0.1; done'\n";
+    answer(job, "up\r\n").await;
+    let stopped = answer("\u{1a}", "$ ").await;
+    assert!(stopped.contains("Stopped"), "{stopped:?}");
+    answer("fg >/dev/null\n", "again\r\n").await;
+    answer("\u{3}", "$ ").await;
+    assert_eq!(answer("echo $?; jobs | wc -l\n", "$ ").await, "130\r\n0\r\n$ ");
+    process.write_stdin("exit 5\n".into()).await.unwrap();
+    let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
+    assert_eq!(result.outcome, exited(5));
+}
+
+#[tokio::test]
 async fn a_command_without_one_cannot_be_resized() {
     let sandbox = Sandbox::new().await;
     let process = sandbox.session.spawn(ExecRequest::argv(["sleep", "100"])).await.unwrap();

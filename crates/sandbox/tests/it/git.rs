@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use mooring_sandbox::materialise;
+use mooring_manifest::Manifest;
+use mooring_sandbox::{Plan, Support, materialise};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,15 +25,15 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
-struct Repository {
-    base: TempDir,
+pub(crate) struct Repository {
+    pub(crate) base: TempDir,
     first: String,
-    second: String,
+    pub(crate) second: String,
 }
 
 impl Repository {
     /// `srv/o/r` with two commits, a tag on the first, and a branch that looks like a commit.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let work = base.path().join("srv/o/r");
         fs::create_dir_all(&work).unwrap();
@@ -51,11 +52,19 @@ impl Repository {
         Self { base, first, second }
     }
 
-    fn entry(&self, reference: &str) -> Value {
+    pub(crate) fn entry(&self, reference: &str) -> Value {
         json!({
             "type": "git_repo", "host": format!("file://{}/srv", self.base.path().display()), "repo": "o/r",
             "ref": reference,
         })
+    }
+
+    /// Commits one changed file on the branch `main`.
+    pub(crate) fn commit(&self, path: &str, content: &str) -> String {
+        let work = self.base.path().join("srv/o/r");
+        write(work.join(path), content);
+        git(&work, &["commit", "--quiet", "-am", "more"]);
+        git(&work, &["rev-parse", "HEAD"])
     }
 
     async fn staged(&self, entry: &Value) -> (DirSession, mooring_sandbox::Materialised) {
@@ -175,4 +184,134 @@ fn a_repository_on_the_host_must_be_below_the_base() {
     missing["repo"] = "o/other".into();
     let message = refusal(&json!({ "r": missing }), repository.base.path());
     assert_eq!(message, "cannot stage entry 'r': 'srv/o/other' does not exist");
+}
+
+/// A manifest with one repository and how it is fetched.
+fn with_options(entry: &Value, options: &Value) -> Manifest {
+    let value = json!({ "entries": { "repo": entry }, "x-mooring": { "git": { "repo": options } } });
+    let manifest = Manifest::from_value(&value).unwrap();
+    manifest.validate().unwrap();
+    manifest
+}
+
+async fn fetched(manifest: &Manifest, base: &Path) -> Result<DirSession, String> {
+    let session = DirSession::new();
+    let support = Support { setup: true, ..Support::default() };
+    let plan = Plan::new(manifest, base, &support, "directory").map_err(|error| error.to_string())?;
+    materialise(&plan, &session).await.map_err(|error| error.to_string())?;
+    Ok(session)
+}
+
+#[tokio::test]
+async fn history_comes_as_deep_as_asked() {
+    let repository = Repository::new();
+    for (reference, depth, commits) in [
+        ("main", json!(1), "1"),
+        ("main", json!("full"), "2"),
+        ("v1", json!("full"), "1"),
+        ("main", json!(2), "2"),
+    ] {
+        for reference in
+            [reference.to_owned(), git(&repository.base.path().join("srv/o/r"), &["rev-parse", reference])]
+        {
+            let manifest = with_options(&repository.entry(&reference), &json!({ "depth": depth }));
+            let session = fetched(&manifest, repository.base.path()).await.unwrap();
+            let count = git(&session.path().join("repo"), &["rev-list", "--count", "HEAD"]);
+            assert_eq!(count, commits, "{reference} {depth}");
+        }
+    }
+}
+
+/// `srv/o/r` gets a submodule `lib` at `url`, which is `srv/o/lib` with a submodule `inner` of its own.
+fn add_submodules(repository: &Repository, url: &str) {
+    let srv = repository.base.path().join("srv/o");
+    for (name, inner) in [("inner", None), ("lib", Some("../inner"))] {
+        let work = srv.join(name);
+        fs::create_dir_all(&work).unwrap();
+        git(&work, &["init", "--quiet"]);
+        write(work.join(name), name);
+        git(&work, &["add", "."]);
+        git(&work, &["commit", "--quiet", "-m", name]);
+        if let Some(url) = inner {
+            let origin = format!("file://{}/lib", srv.display());
+            git(&work, &["remote", "add", "origin", &origin]);
+            git(&work, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, "in"]);
+            git(&work, &["commit", "--quiet", "-m", "with inner"]);
+        }
+    }
+    let work = srv.join("r");
+    let lib = format!("file://{}/lib", srv.display());
+    git(&work, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &lib, "lib"]);
+    git(&work, &["config", "--file", ".gitmodules", "submodule.lib.url", url]);
+    git(&work, &["commit", "--quiet", "-am", "with lib"]);
+}
+
+#[tokio::test]
+async fn submodules_come_where_asked_at_every_depth() {
+    let repository = Repository::new();
+    add_submodules(&repository, "../lib");
+    let entry = repository.entry("main");
+    let session =
+        fetched(&with_options(&entry, &json!({ "submodules": true })), repository.base.path()).await;
+    let session = session.unwrap();
+    let root = session.path().join("repo");
+    assert_eq!(fs::read_to_string(root.join("lib/lib")).unwrap(), "lib");
+    assert_eq!(fs::read_to_string(root.join("lib/in/inner")).unwrap(), "inner");
+    assert_eq!(git(&root, &["status", "--porcelain"]), "");
+    assert_eq!(git(&root.join("lib"), &["rev-list", "--count", "HEAD"]), "1");
+
+    let session = fetched(&with_options(&entry, &json!({})), repository.base.path()).await.unwrap();
+    assert_eq!(fs::read_dir(session.path().join("repo/lib")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_submodule_leads_nowhere_else() {
+    let elsewhere = Repository::new();
+    let other = format!("file://{}/srv/o/r", elsewhere.base.path().display());
+    let mut found = String::new();
+    for url in
+        [other.as_str(), "../../../../../../etc", "https://example.invalid/x.git", "-x", "ext::sh -c id"]
+    {
+        let repository = Repository::new();
+        add_submodules(&repository, url);
+        let manifest = with_options(&repository.entry("main"), &json!({ "submodules": true }));
+        let refused = fetched(&manifest, repository.base.path()).await.unwrap_err();
+        let refused = refused.replace(&repository.base.path().display().to_string(), "BASE");
+        found += &(refused.replace(&elsewhere.base.path().display().to_string(), "ELSEWHERE") + "\n");
+    }
+    insta::assert_snapshot!(found);
+}
+
+#[tokio::test]
+async fn files_in_lfs_come_where_asked() {
+    let repository = Repository::new();
+    let work = repository.base.path().join("srv/o/r");
+    git(&work, &["lfs", "install", "--local"]);
+    git(&work, &["lfs", "track", "*.bin"]);
+    write(work.join("data.bin"), "large");
+    // It must not be asked: it could be any host.
+    write(work.join(".lfsconfig"), "[lfs]\n\turl = https://example.invalid/lfs\n");
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "--quiet", "-m", "large"]);
+    let entry = repository.entry("main");
+    let session =
+        fetched(&with_options(&entry, &json!({ "lfs": true })), repository.base.path()).await.unwrap();
+    assert_eq!(fs::read_to_string(session.path().join("repo/data.bin")).unwrap(), "large");
+
+    let session = fetched(&with_options(&entry, &json!({})), repository.base.path()).await.unwrap();
+    let pointer = fs::read_to_string(session.path().join("repo/data.bin")).unwrap();
+    assert!(pointer.starts_with("version https://git-lfs.github.com/spec/v1"), "{pointer}");
+}
+
+#[test]
+fn credentials_that_nobody_has_are_refused_by_name() {
+    let entry = json!({ "type": "git_repo", "repo": "acme/private", "ref": "main" });
+    let value = json!({ "entries": { "src": entry }, "x-mooring": {
+        "git": { "src": { "credentials": "deploy-key" } }, "secrets": { "deploy-key": {} },
+    } });
+    let manifest = Manifest::from_value(&value).unwrap();
+    insta::assert_snapshot!(
+        Plan::new(&manifest, Path::new("."), &Support::default(), "local").unwrap_err(),
+        @"not supported: git credentials 'deploy-key' of entry 'src' on the local sandbox: repositories are fetched without credentials; remove them, or bring it as a local_dir"
+    );
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{Plan, Support};
+use mooring_sandbox::{NetworkSupport, Plan, Support};
 use serde_json::{Value, json};
 
 use crate::support::{base, plan, refusal, write};
@@ -25,6 +25,36 @@ fn what_a_backend_lacks_is_named() {
         unsupported(&json!({ "extra_path_grants": [{ "path": "/opt/tools", "host_path": "/srv" }] })),
     ];
     insta::assert_snapshot!(found.join("\n"));
+}
+
+#[test]
+fn what_a_backend_cannot_keep_of_our_additions_is_named() {
+    let allow = json!({ "allow": ["pypi.org"] });
+    let secret = json!({ "token": { "inject": [{ "host": "pypi.org" }] } });
+    let found: Vec<String> = [
+        json!({ "resources": { "cpu": 1.5 } }),
+        json!({ "resources": { "memory": "1GiB" } }),
+        json!({ "resources": { "pids": 5 } }),
+        json!({ "resources": { "disk": "2GiB" } }),
+        json!({ "resources": { "wall_clock": "30m" } }),
+        json!({ "network": "deny" }),
+        json!({ "network": allow }),
+        json!({ "network": "unrestricted" }),
+        json!({ "ports": [8080] }),
+        json!({ "setup": ["make"] }),
+        json!({ "image": "python:3.14-slim" }),
+    ]
+    .iter()
+    .map(|additions| unsupported(&json!({ "x-mooring": additions })))
+    .collect();
+    insta::assert_snapshot!(found.join("\n"));
+
+    let manifest = json!({ "x-mooring": { "network": allow, "secrets": secret } });
+    let manifest = Manifest::from_value(&manifest).unwrap();
+    let support = Support { network: NetworkSupport::ALL, ..Support::default() };
+    insta::assert_snapshot!(Plan::new(&manifest, ".".as_ref(), &support, "local").unwrap_err());
+    let support = Support { secrets: true, ..support };
+    Plan::new(&manifest, ".".as_ref(), &support, "local").unwrap();
 }
 
 #[test]

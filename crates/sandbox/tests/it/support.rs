@@ -10,8 +10,8 @@ use bytes::Bytes;
 use mooring_archive::{Limits, unpack};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{
-    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, FileKind, FileStat, Isolation, Plan, Process,
-    SandboxError, SandboxSession, SessionState, Support, WriteOptions,
+    ArchiveReader, ArchiveWriter, BoxFuture, ExecRequest, FileKind, FileStat, Isolation, NetworkSupport,
+    Plan, Process, ResourceSupport, SandboxError, SandboxSession, SessionState, Support, WriteOptions,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -168,7 +168,18 @@ pub(crate) fn chmod(path: PathBuf, mode: u32) {
 
 /// Plans entries for a backend that has everything.
 pub(crate) fn plan(entries: &Value, base: &Path) -> Result<Plan, SandboxError> {
-    let everything = Support { mounts: true, users: true, path_grants: true, tty: true };
+    let everything = Support {
+        mounts: true,
+        users: true,
+        path_grants: true,
+        tty: true,
+        resources: ResourceSupport::ALL,
+        network: NetworkSupport::ALL,
+        secrets: true,
+        ports: true,
+        image: true,
+        setup: true,
+    };
     let manifest = Manifest::from_value(&json!({
         "entries": entries, "groups": [{ "name": "devs", "users": [] }],
     }))

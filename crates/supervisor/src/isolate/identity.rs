@@ -16,7 +16,7 @@ use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use super::refused;
+use super::{refused, subordinate};
 use crate::accounts::{AGENT_ID, Accounts, FIRST_USER};
 use crate::sys;
 use crate::wire::Failure;
@@ -47,11 +47,14 @@ fn covers_range(line: &str) -> bool {
     inside <= u64::from(BASE) && inside + count >= u64::from(BASE) + u64::from(COUNT)
 }
 
-/// Writes the map of a child that is in a new user namespace.
-pub(crate) fn write_map(child: Pid) -> Result<(), Failure> {
+/// Writes the map of a child that is in a new user namespace. `many`: of more users than one.
+pub(crate) fn write_map(child: Pid, many: bool) -> Result<(), Failure> {
     if is_root() {
         let map = format!("0 {BASE} {COUNT}\n");
         return write_maps(child, &map, &map);
+    }
+    if many {
+        return subordinate::write_map(child);
     }
     let fail = |error| refused("user namespace", error);
     let child = child.as_raw_nonzero();

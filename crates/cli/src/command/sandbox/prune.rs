@@ -33,7 +33,11 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<ExitCode, CommandError> {
     };
     let prefix = if args.dry_run { "would remove" } else { "removed" };
     let mut gone = 0;
-    for id in mooring_sandbox_local::prune_sessions(&home.state, args.dry_run, &unused)? {
+    for (id, result) in mooring_sandbox_local::prune_sessions(&home.state, args.dry_run, &unused)? {
+        if let Err(error) = result {
+            crate::view::note(&format!("workspace {id} stays: {error}; `moor sandbox rm` may know how"));
+            continue;
+        }
         let when = used.get(&id).map(|ms| format!(", last used {}", time(*ms))).unwrap_or_default();
         crate::view::line(&format!("{prefix} workspace {id}{when}"))?;
         gone += 1;
