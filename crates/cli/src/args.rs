@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+pub(crate) mod sandbox;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     /// Check, apply and describe manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Make and use sandboxes, without an agent or after one.
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Say what this machine can isolate, which keys are set, and what is missing.
     Doctor,
 }
@@ -66,6 +71,15 @@ impl Backend {
         match self {
             Self::Local => "local",
             Self::Docker => "docker",
+        }
+    }
+}
+
+impl Backend {
+    /// Its name in agent files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
         }
     }
 }

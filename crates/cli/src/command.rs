@@ -12,5 +12,6 @@ pub(crate) mod manifest;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod sandbox;
 pub(crate) mod show;
 pub(crate) mod transfer;

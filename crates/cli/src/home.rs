@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mooring_journal::SqliteJournal;
 use mooring_mcp::McpConfig;
 use mooring_model::{Prices, RateLimits};
+use mooring_snapshot::SnapshotStore;
 use serde::Deserialize;
 
 use crate::command_error::CommandError;
@@ -141,6 +142,13 @@ impl Home {
             ))
         })?;
         Ok(SqliteJournal::open(&self.journal_file())?)
+    }
+}
+
+impl Home {
+    /// Opens the store of snapshots, making it where it is missing.
+    pub(crate) fn snapshots(&self) -> Result<SnapshotStore, CommandError> {
+        Ok(SnapshotStore::open(&self.state.join("snapshots"))?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
 use mooring_egress::{EgressClient, HostPattern, Operator, SecretValue};
@@ -15,6 +15,7 @@ use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Script
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,12 +39,14 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
     agents: BTreeMap<String, AgentHost>,
+    snapshots: Option<SnapshotStore>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
         agents: Arc::new(agents),
+        snapshots,
         observer,
         hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
@@ -305,6 +308,16 @@ fn operator(config: &Config) -> Result<Operator, CommandError> {
 fn secret_variable(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
+}
+
+/// Sandboxes that live on for this long after the last client has left.
+pub(crate) fn lingering_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+    linger: Duration,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

@@ -59,6 +59,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::ExportState(args) => command::transfer::export(&args).await,
         Command::ImportState(args) => command::transfer::import(&args).await,
         Command::Manifest(command) => command::manifest::manifest(command).await,
+        Command::Sandbox(command) => command::sandbox::run(command).await,
         Command::Doctor => command::doctor::doctor().await,
     }
 }

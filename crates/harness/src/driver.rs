@@ -12,6 +12,7 @@ mod compact;
 mod guard;
 mod outputs;
 mod ready;
+mod snapshot;
 mod stage;
 mod time;
 
@@ -330,6 +331,7 @@ impl<'h> Driver<'h> {
                 Next::Compact(part) => self.compact(part).await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
+                Next::Snapshot => self.take_snapshot().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(mut finished) => {

@@ -17,6 +17,7 @@ use mooring_journal::event::{
 };
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, Item, Prices, StopReason, ToolSpec, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::budget::{Budget, Resource, Spent};
@@ -146,6 +147,23 @@ pub struct SandboxState {
     pub workspace: Option<String>,
     /// Why it could not be started.
     pub failure: Option<String>,
+    /// When snapshots of the workspace are asked for.
+    pub snapshots: Snapshots,
+    /// Whether the workspace may hold what no snapshot has.
+    pub unsaved: bool,
+}
+
+/// When snapshots of a workspace are taken, beside the one as it was staged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshots {
+    /// Not at all, not even as it was staged.
+    #[default]
+    Never,
+    /// After each turn that called tools.
+    Turn,
+    /// When the run is over, or waits for a person.
+    End,
 }
 
 /// What is due.
@@ -165,6 +183,8 @@ pub enum Next {
     CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
+    /// Take a snapshot of the workspace.
+    Snapshot,
     /// Let another agent go on.
     HandOff {
         /// The agent's name.
@@ -326,6 +346,9 @@ impl State {
                 workspace: started.sandbox["workspace"].as_str().map(str::to_owned),
                 // A conversation that goes on works on in the workspace that it has.
                 session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
+                // Another version may know other words.
+                snapshots: serde_json::from_value(started.sandbox["options"]["snapshots"].clone())
+                    .unwrap_or_default(),
                 ..SandboxState::default()
             },
             context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
@@ -389,6 +412,7 @@ impl State {
             Event::SandboxReady(ready) => {
                 self.sandbox.running = true;
                 self.sandbox.requested = false;
+                self.sandbox.unsaved |= self.sandbox.session.is_none();
                 self.sandbox.session = Some(ready.state.clone());
             }
             Event::SandboxLost(lost) => {
@@ -398,6 +422,7 @@ impl State {
                 self.forget_running();
                 self.sandbox.running = false;
             }
+            Event::SnapshotTaken(_) | Event::SnapshotFailed(_) => self.sandbox.unsaved = false,
             Event::ContextAdded(context) => {
                 let items = parse_items(&context.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
@@ -527,6 +552,7 @@ impl State {
                 if !self.read.contains(&completed.provenance) {
                     self.read.insert(completed.provenance.clone());
                 }
+                self.sandbox.unsaved = true;
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {

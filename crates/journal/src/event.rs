@@ -58,6 +58,10 @@ pub enum Event {
     SandboxReady(SandboxReady),
     /// The sandbox could not be made, or was lost. The run goes on in another, or fails.
     SandboxLost(SandboxLost),
+    /// A snapshot of the workspace was taken.
+    SnapshotTaken(SnapshotTaken),
+    /// A snapshot of the workspace could not be taken. The run goes on.
+    SnapshotFailed(SnapshotFailed),
     /// What the workspace says about itself joins the conversation.
     ContextAdded(ContextAdded),
     /// Intent: the model is about to be asked.
@@ -291,6 +295,40 @@ pub struct SandboxLost {
     /// The session's id.
     pub session_id: String,
     /// What happened.
+    pub reason: String,
+}
+
+/// A snapshot of the workspace was taken: what it held when this event was recorded, after everything before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotTaken {
+    /// The snapshot's id in the store.
+    pub snapshot: String,
+    /// What it holds, as one digest: two workspaces with the same files have the same.
+    pub digest: String,
+    /// The sandbox session that it is of.
+    pub session_id: String,
+    /// How many answers of the model came before; 0: as staged.
+    pub turn: u64,
+    /// Regular files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that it added to the store.
+    pub added_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A snapshot of the workspace could not be taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotFailed {
+    /// The sandbox session.
+    pub session_id: String,
+    /// How many answers of the model came before.
+    pub turn: u64,
+    /// Why.
     pub reason: String,
 }
 

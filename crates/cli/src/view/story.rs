@@ -100,6 +100,16 @@ impl Story {
             }
             Event::SandboxReady(ready) => self.sandbox_ready(ready),
             Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", tidy(&lost.reason)),
+            Event::SnapshotTaken(taken) => format!(
+                "{DIM}snapshot {} · {} · {} bytes added · {}{DIM:#}\n",
+                taken.snapshot,
+                count(taken.files, "file"),
+                number(taken.added_bytes),
+                duration(taken.duration_ms)
+            ),
+            Event::SnapshotFailed(failed) => {
+                format!("{BAD}no snapshot{BAD:#}  {}\n", tidy(&failed.reason))
+            }
             Event::ContextAdded(context) => {
                 let read =
                     context.sources.iter().map(|source| one_line(source, 60)).collect::<Vec<_>>().join(", ");

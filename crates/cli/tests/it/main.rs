@@ -20,6 +20,7 @@ mod mcp;
 mod moor;
 mod network;
 mod ordinary_user;
+mod sandbox;
 mod terminal;
 mod transfer;
 mod wire;

@@ -9,8 +9,8 @@ use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
     CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff, History,
     Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
-    RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant,
-    ToolCompleted, ToolRequested, ToolSuspended,
+    RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
+    SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -55,6 +55,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
             "v1-moved.jsonl",
+            "v1-snapshots.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -225,6 +226,21 @@ fn every_event() -> Vec<Record> {
             duration_ms: 1,
         }),
         Event::SandboxLost(SandboxLost { session_id: "session".to_owned(), reason: "reason".to_owned() }),
+        Event::SnapshotTaken(SnapshotTaken {
+            snapshot: "snapshot".to_owned(),
+            digest: "digest".to_owned(),
+            session_id: "session".to_owned(),
+            turn: 1,
+            files: 1,
+            bytes: 1,
+            added_bytes: 1,
+            duration_ms: 1,
+        }),
+        Event::SnapshotFailed(SnapshotFailed {
+            session_id: "session".to_owned(),
+            turn: 1,
+            reason: "reason".to_owned(),
+        }),
         Event::ContextAdded(ContextAdded {
             items: vec![json!({"type": "message"})],
             sources: vec!["AGENTS.md".to_owned()],
