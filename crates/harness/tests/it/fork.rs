@@ -35,7 +35,8 @@ async fn to_the_end(stage: &Stage, run: &str) -> mooring_harness::Finished {
             if row.id.0 == run || row.id.0.starts_with(&format!("{run}-")) {
                 for asked in row.summary["approvals"].as_array().unwrap() {
                     let id = asked["id"].as_str().unwrap();
-                    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None, input: None };
+                    let yes =
+                        Answer { allow: true, always: false, by: "ann".into(), reason: None, input: None };
                     answer(stage.journal.as_ref(), &row.id, id, yes, 0).await.unwrap();
                 }
             }
