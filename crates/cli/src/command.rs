@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod approve;
+pub(crate) mod budget;
 pub(crate) mod cancel;
 pub(crate) mod chat;
 pub(crate) mod conversation;
@@ -11,5 +12,6 @@ pub(crate) mod manifest;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod sandbox;
 pub(crate) mod show;
 pub(crate) mod transfer;

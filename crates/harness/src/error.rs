@@ -86,6 +86,17 @@ pub enum HarnessError {
         /// The tools' name.
         tool: String,
     },
+    /// The run's cost is limited, and one of its models has no price.
+    #[error(
+        "agent '{agent}': max_cost needs to know what {model} costs, and the table of prices has no price for it. Add \
+         [prices.\"{model}\"] with `input` and `output` to the configuration file, or leave max_cost out"
+    )]
+    NoPrice {
+        /// The agent that may ask it.
+        agent: String,
+        /// The model.
+        model: String,
+    },
     /// An agent that cannot work as it is written.
     #[error("agent '{agent}' cannot work: {reason}")]
     Agent {

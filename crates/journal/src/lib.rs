@@ -20,4 +20,6 @@ pub use event::{Event, Record, RunId, SCHEMA_VERSION};
 pub use memory::MemoryJournal;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteJournal;
-pub use store::{Append, BoxFuture, Claim, Durability, Journal, JournalError, RunRow, Stamped};
+pub use store::{
+    Amounts, Append, BoxFuture, Claim, Durability, Holding, Journal, JournalError, RunRow, Stamped,
+};

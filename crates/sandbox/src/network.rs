@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{BoxFuture, SandboxError};
@@ -44,4 +45,35 @@ pub trait Egress: Send + Sync {
     /// # Errors
     /// [`SandboxError::Port`] where something in the sandbox listens at that port already.
     fn serve(&self, handler: Arc<dyn EgressHandler>) -> BoxFuture<'_, Result<(), SandboxError>>;
+}
+
+/// Something that a sandbox sent out, or that it was refused: a connection, or a request where requests are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// `http`, `https`, `connect`, `socks5`; `unknown` where it ended before that was known.
+    pub protocol: String,
+    /// The host; shortened and escaped where it is none. Empty where more were refused or allowed than are listed.
+    pub host: String,
+    /// The port; 0 where it is not known.
+    pub port: u16,
+    /// The method, where it was seen.
+    pub method: Option<String>,
+    /// The path without its query, where it was seen.
+    pub path: Option<String>,
+    /// `allow`, `deny`, or `fail` for what was allowed and did not get to its end.
+    pub decision: String,
+    /// A stable word for why it was refused.
+    pub code: Option<String>,
+    /// Why it was refused or failed, in words.
+    pub reason: Option<String>,
+    /// The secrets that were put in, by name.
+    pub secrets: Vec<String>,
+    /// How many of the same kind these are.
+    pub count: u64,
+    /// Bytes that left the sandbox, of all of them.
+    pub bytes_up: u64,
+    /// Bytes that came back, of all of them.
+    pub bytes_down: u64,
+    /// How long they took together, in milliseconds.
+    pub duration_ms: u64,
 }

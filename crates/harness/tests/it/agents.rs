@@ -59,7 +59,8 @@ impl Stage {
             } else {
                 Vec::new()
             };
-            ((*name).to_owned(), AgentHost { model, tools, guardrails: Vec::new(), sandbox: None })
+            let seat = AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None };
+            ((*name).to_owned(), seat)
         };
         // One clock for all drivers, as on one machine.
         let clock = Arc::clone(&self.clock);
