@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
-use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Observer};
+use mooring_egress::{EgressClient, HostPattern, Operator, SecretValue};
+use mooring_harness::{AgentHost, AgentSpec, Compaction, Hooks, Host, Observer};
 use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
@@ -14,6 +15,7 @@ use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Script
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -37,12 +39,14 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
     agents: BTreeMap<String, AgentHost>,
+    snapshots: Option<SnapshotStore>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
         agents: Arc::new(agents),
+        snapshots,
         observer,
         hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
@@ -91,13 +95,22 @@ impl<'a> Wiring<'a> {
             Some(_) => self.model(agent).map_err(|error| error.at(origin))?,
             None => Arc::new(ScriptModel::from_responses("none", Vec::new())),
         };
+        let summariser = match (&self.servers, &agent.compaction) {
+            (Some(_), Some(Compaction { model: Some(model), .. })) => {
+                Some(one_model(model, None, self.config, &self.limiters)?)
+            }
+            _ => None,
+        };
         let own = capabilities(&agent.capabilities)?.into_iter().flat_map(|capability| capability.tools);
         let servers = self.servers.iter().flat_map(|servers| servers.tools(&agent.mcp));
         Ok(AgentHost {
             model,
+            summariser,
             tools: own.chain(servers).collect(),
             guardrails: Vec::new(),
-            sandbox: sandbox.map(|(table, base)| self::sandbox(self.home, table, base)).transpose()?,
+            sandbox: sandbox
+                .map(|(table, base)| self::sandbox(self.home, self.config, table, base))
+                .transpose()?,
         })
     }
 
@@ -105,6 +118,16 @@ impl<'a> Wiring<'a> {
     /// configuration file.
     fn model(&self, agent: &AgentSpec) -> Result<Arc<dyn ModelClient>, CommandError> {
         let (config, limiters) = (self.config, &self.limiters);
+        if agent.compaction.as_ref().is_some_and(|compaction| compaction.provider) {
+            for model in agent.models() {
+                if ModelSpec::parse(model)?.provider().name != "openai" {
+                    return Err(CommandError::input(format!(
+                        "compaction.provider: {model} is of a provider that does not shorten conversations. Leave `provider` \
+                         out, and the runtime does it"
+                    )));
+                }
+            }
+        }
         let first = one_model(&agent.model, agent.base_url.as_deref(), config, limiters)?;
         if agent.fallbacks.is_empty() {
             return Ok(first);
@@ -195,7 +218,12 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
 }
 
 /// The sandbox that an agent file describes. `base` is its manifest's base directory.
-fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn SandboxClient>, CommandError> {
+fn sandbox(
+    home: &Home,
+    config: &Config,
+    table: &SandboxTable,
+    base: &Path,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
     }
@@ -205,7 +233,7 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
     let limits = Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus };
-    match table.backend.as_deref() {
+    let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
         None | Some("local") => {
             if table.image.is_some() || table.read_only {
                 return Err(CommandError::input(
@@ -218,7 +246,7 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
                 Some(IsolationArg::None) => IsolationLevel::None,
             };
             let options = LocalOptions { isolation, limits, ..LocalOptions::new(&home.state) };
-            Ok(Arc::new(LocalSandboxClient::new(options)))
+            Arc::new(LocalSandboxClient::new(options))
         }
         Some("docker") => {
             if table.isolation.is_some() {
@@ -234,12 +262,16 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
                 read_only: table.read_only,
                 ..docker_options(home)?
             };
-            Ok(Arc::new(DockerSandboxClient::new(options)))
+            Arc::new(DockerSandboxClient::new(options))
         }
-        Some(other) => Err(CommandError::input(format!(
-            "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
-        ))),
-    }
+        Some(other) => {
+            return Err(CommandError::input(format!(
+                "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
+            )));
+        }
+    };
+    // With a way out where a manifest asks for one.
+    Ok(Arc::new(EgressClient::new(backend, operator(config)?)))
 }
 
 /// The Docker engine that the environment names, else this machine's.
@@ -252,6 +284,40 @@ pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError>
         ))
     })?;
     Ok(DockerOptions::new(socket, &home.state))
+}
+
+/// What this machine's operator says about networks and secrets.
+fn operator(config: &Config) -> Result<Operator, CommandError> {
+    let secrets = config.secrets.clone();
+    let find = move |name: &str| {
+        let of_environment = variable(&secret_variable(name));
+        let value = of_environment.or_else(|| secrets.get(name).map(|secret| secret.expose().to_owned()));
+        value.map(SecretValue::new)
+    };
+    let mut operator = Operator::new(Arc::new(find));
+    for pattern in &config.network.private {
+        let pattern = HostPattern::parse(pattern).map_err(|error| {
+            CommandError::input(format!("network.private in the configuration file: {error}"))
+        })?;
+        operator.private.push(pattern);
+    }
+    Ok(operator)
+}
+
+/// `github-token` is `MOOR_SECRET_GITHUB_TOKEN`.
+fn secret_variable(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
+}
+
+/// Sandboxes that live on for this long after the last client has left.
+pub(crate) fn lingering_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+    linger: Duration,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

@@ -94,15 +94,14 @@ pub(crate) async fn a_transfer_that_is_cut_leaves_the_old_workspace(bench: &Benc
     let (reached, half) = tokio::sync::oneshot::channel();
     let bytes = archive[..archive.len() / 2].to_vec();
     let stalling = Box::pin(Stalling { bytes, given: 0, reached: Some(reached) });
-    // Nothing more comes; then the sandbox is gone, which ends the wait of whoever feeds it.
-    let restoring = tokio::time::timeout(SOON, sandbox.session.restore(stalling));
-    let killing = async {
-        half.await.unwrap();
-        bench.backend.faults().kill(sandbox.session.as_ref()).await;
-    };
-    // The reader gives nothing more, so that nobody notices; giving up is the caller's.
-    let (_, ()) =
-        tokio::join!(async { tokio::time::timeout(Duration::from_secs(3), restoring).await.ok() }, killing);
+    let mut restoring = sandbox.session.restore(stalling);
+    tokio::select! {
+        ended = &mut restoring => panic!("it ended before all had come: {ended:?}"),
+        reached = half => reached.unwrap(),
+    }
+    bench.backend.faults().kill(sandbox.session.as_ref()).await;
+    // Its reader gives nothing more, so whoever feeds it may not notice; giving up is the caller's.
+    let _ = tokio::time::timeout(Duration::from_secs(3), restoring).await;
     sandbox.session.start().await.unwrap();
     assert_eq!(sandbox.out("cat d/kept; ls -d new 2>&1 | grep -c 'f1' ; true").await, "kept\n0\n");
     // Whatever half of it lies about goes with the next that comes whole.

@@ -1,21 +1,25 @@
 //! Limits: enforced or refused, and told apart from other deaths.
 
-use mooring_sandbox::{CommandLine, ExecRequest, Outcome};
+use mooring_sandbox::{CommandLine, ExecRequest, ExecResult, Outcome};
 
 use crate::Limits;
-use crate::bench::{Bench, SOON, exited, request, unique};
+use crate::bench::{Bench, SOON, Sandbox, exited, request, unique};
 
-/// A shell that holds 100 MB, and more while it reads them.
-const EATER: &str = "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}";
+/// A shell that holds 60 MB, and more while it reads them.
+const EATER: &str = "x=$(yes xxxxxxxxxxxxxxx | head -c 59999999); echo ${#x}";
+
+async fn eat(sandbox: &Sandbox, line: &str) -> ExecResult {
+    sandbox.session.exec(ExecRequest::shell(line).timeout(SOON * 3)).await.unwrap()
+}
 
 pub(crate) async fn memory_is_limited_and_the_outcome_says_so(bench: &Bench) {
-    let client = match bench.backend.limited(Limits::Memory(64 << 20)) {
+    let client = match bench.backend.limited(Limits::Memory(40 << 20)) {
         Ok(client) => client,
         Err(why) => return bench.left_out(&why),
     };
     let sandbox = bench.start(&client, request(&unique("s"))).await;
-    assert_eq!(sandbox.sh(EATER).await.outcome, Outcome::OutOfMemory);
-    let below_a_shell = sandbox.sh(&format!("({EATER}); exit $?")).await;
+    assert_eq!(eat(&sandbox, EATER).await.outcome, Outcome::OutOfMemory);
+    let below_a_shell = eat(&sandbox, &format!("({EATER}); exit $?")).await;
     assert_eq!(below_a_shell.outcome, Outcome::OutOfMemory);
     // An earlier death is not blamed on a later command, and the sandbox lives.
     assert_eq!(sandbox.sh("kill -9 $$").await.outcome, Outcome::Signalled { signal: 9 });
@@ -24,8 +28,8 @@ pub(crate) async fn memory_is_limited_and_the_outcome_says_so(bench: &Bench) {
 
 pub(crate) async fn without_a_limit_there_is_none(bench: &Bench) {
     let sandbox = bench.sandbox().await;
-    let result = sandbox.sh(EATER).await;
-    assert_eq!((result.stdout.text().trim(), result.outcome), ("100000000", exited(0)));
+    let result = eat(&sandbox, EATER).await;
+    assert_eq!((result.stdout.text().trim(), result.outcome), ("59999999", exited(0)));
 }
 
 pub(crate) async fn processes_are_limited(bench: &Bench) {

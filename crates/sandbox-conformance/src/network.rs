@@ -20,7 +20,7 @@ c, _ = socket.create_server(('127.0.0.1', 45917)).accept()
 while True:
   b = c.recv(1 << 16)
   if not b: break
-  c.sendall(b)\"; fi; exec nc -l -s 127.0.0.1 -p 45917 -e cat";
+  c.sendall(b)\"; fi; exec nc -l -p 45917 -e cat";
 
 pub(crate) async fn a_server_inside_is_reached_and_no_other(bench: &Bench) {
     let sandbox = bench.sandbox().await;

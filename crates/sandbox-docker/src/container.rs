@@ -29,6 +29,9 @@ use crate::owner::{Known, Owner};
 /// How long a container may take from its start until its supervisor speaks.
 const START: Duration = Duration::from_secs(60);
 
+/// How often a removal that the engine refuses is tried.
+const REMOVALS: usize = 20;
+
 /// What of a supervisor's last words is kept.
 const LAST_WORDS: usize = 4096;
 
@@ -252,15 +255,23 @@ async fn clear_name(docker: &Docker, session: &str, owner: &Owner) -> Result<(),
 
 /// Removes a container whatever it does, and waits until it is gone.
 pub(crate) async fn remove(docker: &Docker, container: &str) -> Result<(), SandboxError> {
-    let force = RemoveContainerOptions { force: true, v: true, link: false };
-    match docker.remove_container(container, Some(force)).await {
-        Err(error) if absent(&error) => return Ok(()),
-        // It is being removed already.
-        Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) | Ok(()) => {}
-        Err(error) => return Err(refused("removal of a container", error)),
+    let mut last = None;
+    for _ in 0..REMOVALS {
+        let force = RemoveContainerOptions { force: true, v: true, link: false };
+        match docker.remove_container(container, Some(force)).await {
+            Err(error) if absent(&error) => return Ok(()),
+            // It is being removed already.
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) | Ok(()) => {
+                removed(docker, container).await;
+                return Ok(());
+            }
+            // One that ends in this very moment can be neither killed nor removed; soon it can.
+            Err(error @ bollard::errors::Error::DockerResponseServerError { .. }) => last = Some(error),
+            Err(error) => return Err(refused("removal of a container", error)),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    removed(docker, container).await;
-    Ok(())
+    last.map_or(Ok(()), |error| Err(refused("removal of a container", error)))
 }
 
 /// Waits until a container is gone.

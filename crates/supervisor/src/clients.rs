@@ -190,12 +190,12 @@ impl Clients {
     }
 
     /// Parts with clients that are gone, and says which. An error where the sandbox goes with the one that it has.
-    pub(crate) fn take_lost(&mut self, now: Instant) -> io::Result<Vec<u64>> {
+    pub(crate) fn take_lost(&mut self, epoll: &OwnedFd, now: Instant) -> io::Result<Vec<u64>> {
         let mut gone = Vec::new();
         for (number, error) in std::mem::take(&mut self.lost) {
-            if self.links.remove(&number).is_none() {
-                continue;
-            }
+            let Some((link, _)) = self.links.remove(&number) else { continue };
+            // Closing it is not enough: others may hold the same socket, and `epoll` would tell of it for ever.
+            epoll::delete(epoll, link.fd())?;
             gone.push(number);
             if self.door.is_none() && error.kind() != io::ErrorKind::UnexpectedEof {
                 return Err(error);

@@ -134,7 +134,7 @@ impl Server {
         loop {
             let wait = self.advance(Instant::now())?;
             let now = Instant::now();
-            for client in self.clients.take_lost(now)? {
+            for client in self.clients.take_lost(&self.epoll, now)? {
                 self.forget_client(client);
             }
             if self.ending || self.clients.end().is_some_and(|end| end <= now) {

@@ -9,6 +9,7 @@
 mod conformance;
 mod containers;
 mod crashes;
+mod egress;
 mod engine;
 mod escape;
 mod ordinary_user;
