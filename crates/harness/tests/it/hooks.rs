@@ -111,7 +111,7 @@ async fn each_step_is_told_once_when_it_is_recorded() {
     // Answered where these hooks are not; they are told when the run is taken up.
     let run = RunId("r".into());
     let waiting = journal.runs(Some(&run)).await.unwrap()[0].summary["approvals"][0]["id"].clone();
-    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None };
+    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None, input: json!(null) };
     answer(journal.as_ref(), &run, waiting.as_str().unwrap(), yes, 1_700_000_000_000).await.unwrap();
     log.told.lock().unwrap().clear();
     assert_eq!(resume(&host, &run).await.unwrap().status, Status::Completed);
