@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::{GuardrailSpec, Handoff, Limits, Policy, SubAgent};
+use mooring_harness::{Compaction, GuardrailSpec, Handoff, Limits, Policy, Snapshots, SubAgent};
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
@@ -55,9 +55,13 @@ pub(crate) struct AgentFile {
     /// Bounds of a run.
     #[serde(default)]
     pub(crate) limits: Limits,
+    /// Who pays: a tenant that the configuration file describes.
+    pub(crate) tenant: Option<String>,
     /// Sampling and the like.
     #[serde(default)]
     pub(crate) settings: Settings,
+    /// When and how its conversation is shortened.
+    pub(crate) compaction: Option<Compaction>,
     /// What the agent may do without asking.
     #[serde(default)]
     pub(crate) policy: Policy,
@@ -101,9 +105,15 @@ pub(crate) enum ManifestField {
 #[derive(Debug, Clone, Default, Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SandboxTable {
-    /// `local`.
+    /// `local` or `docker`.
     pub(crate) backend: Option<String>,
-    /// `namespaces` or `none`.
+    /// The image of a docker sandbox whose manifest names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// Whether the image of a docker sandbox is read-only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
+    /// Of the local sandbox: `namespaces` or `none`.
     pub(crate) isolation: Option<IsolationArg>,
     /// The most memory, such as `512MiB`.
     pub(crate) memory: Option<String>,
@@ -111,6 +121,8 @@ pub(crate) struct SandboxTable {
     pub(crate) pids: Option<u64>,
     /// The most processors, such as `1.5`.
     pub(crate) cpus: Option<f64>,
+    /// When snapshots of the workspace are taken: `turn` or `end`.
+    pub(crate) snapshots: Option<Snapshots>,
 }
 
 fn yes() -> bool {
@@ -143,6 +155,8 @@ impl Default for AgentFile {
             output_strict: None,
             sandbox: SandboxTable::default(),
             limits: Limits::default(),
+            tenant: None,
+            compaction: None,
             settings: Settings::default(),
             policy: Policy::default(),
             guidance: true,
@@ -157,6 +171,9 @@ impl AgentFile {
         let mut agent: Self =
             toml::from_str(&text).map_err(|error| CommandError::input(toml_error(path, &text, &error)))?;
         for model in &mut agent.model.0 {
+            *model = absolute_script(model, &directory(path)?);
+        }
+        if let Some(model) = agent.compaction.as_mut().and_then(|compaction| compaction.model.as_mut()) {
             *model = absolute_script(model, &directory(path)?);
         }
         for name in &agent.capabilities {

@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+pub(crate) mod sandbox;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -30,15 +32,26 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Cancel a run.
     Cancel(CancelArgs),
+    /// Show what tenants have used, and what is set aside for which runs.
+    Budget(BudgetArgs),
     /// List the calls that wait for a person to approve them.
     Approvals(ApprovalsArgs),
     /// Approve a call.
     Approve(ApproveArgs),
     /// Deny a call.
     Deny(DenyArgs),
+    /// Begin a new run with the events of another, up to one of them, and go on from there.
+    Fork(ForkArgs),
+    /// Write a run, its sub-agents' runs and its workspace to a file, to go on with it elsewhere.
+    ExportState(ExportArgs),
+    /// Bring in a run that was exported.
+    ImportState(ImportArgs),
     /// Check, apply and describe manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Make and use sandboxes, without an agent or after one.
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Say what this machine can isolate, which keys are set, and what is missing.
     Doctor,
 }
@@ -48,6 +61,27 @@ pub(crate) enum Command {
 pub(crate) enum Backend {
     /// This machine, isolated with Linux namespaces.
     Local,
+    /// A container of this machine's Docker engine.
+    Docker,
+}
+
+impl Backend {
+    /// As an agent file names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+impl Backend {
+    /// Its name in agent files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+        }
+    }
 }
 
 /// How the local sandbox isolates.
@@ -75,6 +109,9 @@ pub(crate) struct AgentArgs {
     /// Where the agent works.
     #[arg(long, value_name = "BACKEND")]
     pub(crate) sandbox: Option<Backend>,
+    /// The image of a docker sandbox whose manifest names none. Goes before the agent file's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
     /// How the local sandbox isolates. Goes before the agent file's.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) isolation: Option<IsolationArg>,
@@ -84,6 +121,9 @@ pub(crate) struct AgentArgs {
     /// Go on with the conversation of this name, in its workspace, or begin it.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// Who pays: a tenant that the configuration file describes. Goes before the agent file's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
     /// Print one JSON event per line, as into a pipe.
     #[arg(long)]
     pub(crate) json: bool,
@@ -155,6 +195,17 @@ pub(crate) struct CancelArgs {
     pub(crate) run: String,
 }
 
+/// `moor budget`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BudgetArgs {
+    /// Give back what is set aside for a run without a driver and not used, by what its journal says.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) settle: Option<String>,
+    /// Print one JSON object per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `moor approvals`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApprovalsArgs {
@@ -186,6 +237,42 @@ pub(crate) struct DenyArgs {
     /// Why; the model gets to read it.
     #[arg(long)]
     pub(crate) reason: Option<String>,
+}
+
+/// `moor fork`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForkArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// The last event that the new run has too, as `moor events` numbers them.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) at: u64,
+    /// Say this to the model at that point.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) input: Option<String>,
+    /// Print one JSON event per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `moor export-state`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// Where to; nothing that is there is overwritten. By default RUN.tar, here.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Leave the workspace here: it is made anew from the manifest where the run goes on.
+    #[arg(long)]
+    pub(crate) without_workspace: bool,
+}
+
+/// `moor import-state`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
 }
 
 /// `moor manifest`.

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use mooring_journal::SqliteJournal;
 use mooring_mcp::McpConfig;
 use mooring_model::{Prices, RateLimits};
+use mooring_snapshot::SnapshotStore;
 use serde::Deserialize;
 
 use crate::command_error::CommandError;
+use crate::tenant::TenantConfig;
 
 /// The directories of this user.
 #[derive(Debug, Clone)]
@@ -35,6 +37,10 @@ pub(crate) struct Config {
     pub(crate) network: NetworkConfig,
     /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
+    /// Who pays where neither the command line nor the agent file says it.
+    pub(crate) tenant: Option<String>,
+    /// What all runs of a tenant may use together: `[tenants.NAME]`.
+    pub(crate) tenants: BTreeMap<String, TenantConfig>,
     /// Secrets that manifests name: `[secrets]`, each a value. The variable `MOOR_SECRET_NAME` goes before it.
     #[serde(deserialize_with = "secrets")]
     pub(crate) secrets: BTreeMap<String, mooring_model::Secret>,
@@ -136,6 +142,13 @@ impl Home {
             ))
         })?;
         Ok(SqliteJournal::open(&self.journal_file())?)
+    }
+}
+
+impl Home {
+    /// Opens the store of snapshots, making it where it is missing.
+    pub(crate) fn snapshots(&self) -> Result<SnapshotStore, CommandError> {
+        Ok(SnapshotStore::open(&self.state.join("snapshots"))?)
     }
 }
 

@@ -1,18 +1,21 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
 use mooring_egress::{EgressClient, HostPattern, Operator, SecretValue};
-use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Compaction, Hooks, Host, Observer};
 use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
+use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -36,12 +39,14 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
     agents: BTreeMap<String, AgentHost>,
+    snapshots: Option<SnapshotStore>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
         agents: Arc::new(agents),
+        snapshots,
         observer,
         hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
@@ -79,24 +84,33 @@ impl<'a> Wiring<'a> {
         Self { home, config, limiters: config.providers.iter().filter_map(limiter).collect(), servers: None }
     }
 
-    /// What an agent works with. `origin` names it in an error about its model.
+    /// What an agent works with. `sandbox` comes with its manifest's base directory; `origin` names the agent in an error about its model.
     pub(crate) fn agent(
         &self,
         agent: &AgentSpec,
-        sandbox: Option<&SandboxTable>,
+        sandbox: Option<(&SandboxTable, &Path)>,
         origin: &str,
     ) -> Result<AgentHost, CommandError> {
         let model = match self.servers {
             Some(_) => self.model(agent).map_err(|error| error.at(origin))?,
             None => Arc::new(ScriptModel::from_responses("none", Vec::new())),
         };
+        let summariser = match (&self.servers, &agent.compaction) {
+            (Some(_), Some(Compaction { model: Some(model), .. })) => {
+                Some(one_model(model, None, self.config, &self.limiters)?)
+            }
+            _ => None,
+        };
         let own = capabilities(&agent.capabilities)?.into_iter().flat_map(|capability| capability.tools);
         let servers = self.servers.iter().flat_map(|servers| servers.tools(&agent.mcp));
         Ok(AgentHost {
             model,
+            summariser,
             tools: own.chain(servers).collect(),
             guardrails: Vec::new(),
-            sandbox: sandbox.map(|table| local_sandbox(self.home, self.config, table)).transpose()?,
+            sandbox: sandbox
+                .map(|(table, base)| self::sandbox(self.home, self.config, table, base))
+                .transpose()?,
         })
     }
 
@@ -104,6 +118,16 @@ impl<'a> Wiring<'a> {
     /// configuration file.
     fn model(&self, agent: &AgentSpec) -> Result<Arc<dyn ModelClient>, CommandError> {
         let (config, limiters) = (self.config, &self.limiters);
+        if agent.compaction.as_ref().is_some_and(|compaction| compaction.provider) {
+            for model in agent.models() {
+                if ModelSpec::parse(model)?.provider().name != "openai" {
+                    return Err(CommandError::input(format!(
+                        "compaction.provider: {model} is of a provider that does not shorten conversations. Leave `provider` \
+                         out, and the runtime does it"
+                    )));
+                }
+            }
+        }
         let first = one_model(&agent.model, agent.base_url.as_deref(), config, limiters)?;
         if agent.fallbacks.is_empty() {
             return Ok(first);
@@ -193,13 +217,13 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
     names.iter().map(find).collect()
 }
 
-/// Settings of the local sandbox.
-pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
-    if let Some(backend) = table.backend.as_deref().filter(|&backend| backend != "local") {
-        return Err(CommandError::input(format!(
-            "sandbox.backend: there is no backend '{backend}'. The backends are: local"
-        )));
-    }
+/// The sandbox that an agent file describes. `base` is its manifest's base directory.
+fn sandbox(
+    home: &Home,
+    config: &Config,
+    table: &SandboxTable,
+    base: &Path,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
     }
@@ -208,24 +232,58 @@ pub(crate) fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOp
     }
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
-    Ok(LocalOptions {
-        isolation: match table.isolation {
-            None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
-            Some(IsolationArg::None) => IsolationLevel::None,
-        },
-        limits: Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus },
-        ..LocalOptions::new(&home.state)
-    })
+    let limits = Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus };
+    let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
+        None | Some("local") => {
+            if table.image.is_some() || table.read_only {
+                return Err(CommandError::input(
+                    "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or \
+                     give --sandbox docker",
+                ));
+            }
+            let isolation = match table.isolation {
+                None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
+                Some(IsolationArg::None) => IsolationLevel::None,
+            };
+            let options = LocalOptions { isolation, limits, ..LocalOptions::new(&home.state) };
+            Arc::new(LocalSandboxClient::new(options))
+        }
+        Some("docker") => {
+            if table.isolation.is_some() {
+                return Err(CommandError::input(
+                    "sandbox.isolation: that is the local sandbox's; leave it out with docker, whose isolation is a \
+                     container",
+                ));
+            }
+            let options = DockerOptions {
+                image: table.image.clone(),
+                base: Some(base.to_owned()),
+                limits,
+                read_only: table.read_only,
+                ..docker_options(home)?
+            };
+            Arc::new(DockerSandboxClient::new(options))
+        }
+        Some(other) => {
+            return Err(CommandError::input(format!(
+                "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
+            )));
+        }
+    };
+    // With a way out where a manifest asks for one.
+    Ok(Arc::new(EgressClient::new(backend, operator(config)?)))
 }
 
-/// The local sandbox, with a way out where a manifest asks for one.
-pub(crate) fn local_sandbox(
-    home: &Home,
-    config: &Config,
-    table: &SandboxTable,
-) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    let local = LocalSandboxClient::new(local_options(home, table)?);
-    Ok(Arc::new(EgressClient::new(Arc::new(local), operator(config)?)))
+/// The Docker engine that the environment names, else this machine's.
+pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
+    let host = variable("DOCKER_HOST").unwrap_or_else(|| "unix:///var/run/docker.sock".into());
+    let socket = host.strip_prefix("unix://").ok_or_else(|| {
+        CommandError::input(format!(
+            "DOCKER_HOST={host}: an engine on another machine cannot be used, since sandboxes share directories with \
+             this one; name a socket here, such as unix:///var/run/docker.sock"
+        ))
+    })?;
+    Ok(DockerOptions::new(socket, &home.state))
 }
 
 /// What this machine's operator says about networks and secrets.
@@ -250,6 +308,16 @@ fn operator(config: &Config) -> Result<Operator, CommandError> {
 fn secret_variable(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
+}
+
+/// Sandboxes that live on for this long after the last client has left.
+pub(crate) fn lingering_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+    linger: Duration,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

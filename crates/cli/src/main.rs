@@ -12,6 +12,7 @@ mod home;
 mod host;
 mod lock;
 mod team;
+mod tenant;
 mod view;
 
 use std::process::ExitCode;
@@ -49,11 +50,16 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Runs(args) => command::runs::runs(&args).await,
         Command::Show(args) => command::show::show(&args).await,
         Command::Events(args) => command::events::events(&args).await,
+        Command::Budget(args) => command::budget::budget(&args).await,
         Command::Cancel(args) => command::cancel::cancel(&args).await,
         Command::Approvals(args) => command::approve::list(&args).await,
         Command::Approve(args) => command::approve::approve(args).await,
         Command::Deny(args) => command::approve::deny(args).await,
+        Command::Fork(args) => command::fork::fork(args).await,
+        Command::ExportState(args) => command::transfer::export(&args).await,
+        Command::ImportState(args) => command::transfer::import(&args).await,
         Command::Manifest(command) => command::manifest::manifest(command).await,
+        Command::Sandbox(command) => command::sandbox::run(command).await,
         Command::Doctor => command::doctor::doctor().await,
     }
 }

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use mooring_capability::{Capability, system_instructions};
-use mooring_harness::{AgentHost, AgentSpec, Limits, Member};
+use mooring_harness::{AgentHost, AgentSpec, Limits, Member, Snapshots};
 use mooring_journal::event::RunStarted;
 use mooring_manifest::Manifest;
+use mooring_snapshot::SnapshotStore;
 use serde_json::{Value, json};
 
 use crate::agent_checks::typed_output;
 use crate::agent_file::{AgentFile, SandboxTable};
 use crate::args::IsolationArg;
 use crate::command_error::CommandError;
+use crate::home::Home;
 use crate::host::{self, Wiring};
 
 /// An agent, with where it was read.
@@ -79,6 +81,7 @@ impl Loaded {
                 guardrails: file.guardrails,
                 output,
                 settings: file.settings,
+                compaction: file.compaction,
                 policy: file.policy,
                 guidance: file.guidance,
             },
@@ -108,6 +111,12 @@ impl Loaded {
 }
 
 impl Team {
+    /// Where snapshots are kept, where the run is to have some.
+    pub(crate) fn snapshots(&self, home: &Home) -> Result<Option<SnapshotStore>, CommandError> {
+        let wanted = self.entry.sandbox.snapshots.unwrap_or_default() != Snapshots::Never;
+        wanted.then(|| home.snapshots()).transpose()
+    }
+
     /// The agents that the first one names, and those that they name, each read from its file.
     pub(crate) fn read(
         mut entry: Loaded,
@@ -244,7 +253,8 @@ impl Team {
             self.all().filter(|loaded| here.contains(loaded.agent.name.as_str())).any(|l| needs(&l));
         let host = |loaded: &Loaded| {
             let needed = needs(&loaded) || (entry_needs && loaded.agent.name == self.entry.agent.name);
-            let host = wiring.agent(&loaded.agent, needed.then_some(&loaded.sandbox), &loaded.origin)?;
+            let sandbox = needed.then_some((&loaded.sandbox, loaded.manifest_base.as_path()));
+            let host = wiring.agent(&loaded.agent, sandbox, &loaded.origin)?;
             Ok((loaded.agent.name.clone(), host))
         };
         self.all().map(host).collect()

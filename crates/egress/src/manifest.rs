@@ -73,6 +73,11 @@ impl Asked {
         }
     }
 
+    /// Whether everything may be reached, and nothing has to be put into requests.
+    pub(crate) fn needs_no_proxy(&self) -> bool {
+        self.network == Network::Unrestricted && self.secrets.values().all(|used| used.inject.is_empty())
+    }
+
     /// The variables that hold phantoms, with the name of the secret.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         self.secrets.iter().filter_map(|(name, used)| Some((used.env.as_deref()?, name.as_str())))

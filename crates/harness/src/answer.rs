@@ -93,7 +93,7 @@ pub async fn answer(
         input: if decision == "allow" { answer.input } else { Value::Null },
     });
     let mut after = state;
-    after.apply(&event).map_err(|source| HarnessError::Fold { run: run.clone(), source })?;
+    after.apply_at(&event, now_ms).map_err(|source| HarnessError::Fold { run: run.clone(), source })?;
     let append = Append {
         run: run.clone(),
         epoch: claim.epoch,

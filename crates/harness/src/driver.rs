@@ -4,23 +4,28 @@
 //! that makes this safe: nothing is performed while the outbox holds an event. Intents of tool calls are synced to
 //! the disk, since what follows them cannot be taken back; everything else must only outlive the process.
 
+mod account;
 mod ask;
 mod call;
 mod child;
+mod compact;
 mod guard;
+mod outputs;
 mod ready;
+mod snapshot;
 mod stage;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{self, ApprovalRequested, CancelRequested, DriverAttached, RunStarted};
+use mooring_journal::event::{self, ApprovalRequested, DriverAttached, RunStarted};
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
-use mooring_model::{ModelClient, ToolSpec};
+use mooring_model::{ModelClient, Prices, ToolSpec};
 use mooring_sandbox::SandboxSession;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -29,11 +34,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::run::{AgentHost, AgentSpec, Finished, Host, Member, NewRun};
 use crate::{Call, Guardrail, HarnessError, Live, Next, State, Status};
 
+pub use account::{amounts, budget_of, settle};
+
 /// How often a driver looks whether another process left word.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many events are read at a time.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Starts a run and drives it to its end.
 ///
@@ -42,8 +49,25 @@ const PAGE: usize = 4096;
 /// this sandbox; [`HarnessError::Journal`] where the run must stop because it cannot be recorded.
 pub async fn start(host: &Host, new: NewRun) -> Result<Finished, HarnessError> {
     refuse(host, &new).await?;
+    refuse_unpriced(&new)?;
     let claim = host.journal.create(&new.id, (host.now_ms)(), &owner(host)).await?;
     begin(host, new, claim)?.drive().await
+}
+
+/// Refuses a run whose cost is limited and cannot be told: a model that may be asked has no price.
+fn refuse_unpriced(new: &NewRun) -> Result<(), HarnessError> {
+    let tenant = new.terms.tenant.as_ref().map(|tenant| &tenant.limits["max_cost"]);
+    let limited = tenant.is_some_and(|most| !most.is_null()) || new.entry.limits.max_cost.is_some();
+    for member in std::iter::once(&new.entry).chain(new.team.values()) {
+        if !limited && member.limits.max_cost.is_none() {
+            continue;
+        }
+        if let Some(model) = member.agent.models().find(|model| new.terms.prices.find(model).is_none()) {
+            let (agent, model) = (member.agent.name.clone(), model.to_owned());
+            return Err(HarnessError::NoPrice { agent, model });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what can be known not to work before anything is recorded.
@@ -138,6 +162,8 @@ async fn take_up<'h>(
 /// The driver of a new run, with the run's first events. It takes all of `new`, so that a manifest with its files is
 /// not held a second time for as long as the run goes.
 fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessError> {
+    let everybody = std::iter::once(&new.entry).chain(new.team.values());
+    let prices = new.terms.prices.of(everybody.flat_map(|member| member.agent.models()));
     let entry = seat(host, &new.id, &new.entry.agent.name)?;
     let Member { agent, limits, instructions, manifest, manifest_base, sandbox } =
         ready::prepared(new.entry, entry);
@@ -166,6 +192,8 @@ fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessEr
             }),
         },
         limits: json(&limits),
+        prices: if prices == Prices::default() { Value::Null } else { json(&prices) },
+        tenant: new.terms.tenant,
         instructions,
         tools: tool_specs(&agent, entry)?.iter().map(json).collect(),
         agent: json(&agent),
@@ -178,7 +206,10 @@ fn begin(host: &Host, new: NewRun, claim: Claim) -> Result<Driver<'_>, HarnessEr
     let state =
         State::begin(&started, 1).map_err(|source| HarnessError::Fold { run: new.id.clone(), source })?;
     let mut driver = Driver::new(host, new.id, claim, state)?;
-    driver.outbox.push(Stamped { at_ms: (host.now_ms)(), event: Event::RunStarted(Box::new(started)) });
+    let at_ms = (host.now_ms)();
+    let event = Event::RunStarted(Box::new(started));
+    driver.state.pass(&event, at_ms);
+    driver.outbox.push(Stamped { at_ms, event });
     driver.push(Event::DriverAttached(DriverAttached {
         pid: host.pid,
         runtime: host.runtime.clone(),
@@ -231,6 +262,9 @@ struct Driver<'h> {
     /// Happened, folded, and not yet appended.
     outbox: Vec<Stamped>,
     cancel: CancellationToken,
+    /// Ends the work when the run's time is up.
+    alarm: Option<time::Alarm>,
+    last_event_ms: Option<i64>,
 }
 
 impl<'h> Driver<'h> {
@@ -250,13 +284,19 @@ impl<'h> Driver<'h> {
             fork_of: None,
             outbox: Vec::new(),
             cancel: host.cancel.child_token(),
+            alarm: None,
+            last_event_ms: None,
         })
     }
 
     async fn drive(&mut self) -> Result<Finished, HarnessError> {
         let watch = watch_signals(Arc::clone(&self.host.journal), self.run.clone(), self.cancel.clone());
-        let result = self.steps().await;
+        let result = match self.open_account().await {
+            Ok(()) => self.steps().await,
+            Err(error) => Err(error),
+        };
         drop(watch);
+        self.alarm = None;
         if let Some(session) = self.session.take() {
             self.stop(session.as_ref()).await;
         }
@@ -280,20 +320,22 @@ impl<'h> Driver<'h> {
 
     async fn steps(&mut self) -> Result<Finished, HarnessError> {
         loop {
-            if self.cancel.is_cancelled() && !self.state.cancelling && self.state.status == Status::Running {
-                self.push(Event::CancelRequested(CancelRequested { by: "user".into() }))?;
-            }
+            self.set_alarm();
+            self.record_end()?;
             self.expire_approvals()?;
             match self.state.next() {
                 Next::Sandbox => self.start_sandbox().await?,
                 Next::Guard => self.guard().await?,
                 Next::CheckOutput => self.check_output()?,
                 Next::Context => self.add_context().await?,
+                Next::Compact(part) => self.compact(part).await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
+                Next::Snapshot => self.take_snapshot().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
-                Next::Finish(finished) => {
+                Next::Finish(mut finished) => {
+                    self.require_outputs(&mut finished).await;
                     if finished.status == Status::Cancelled.as_str() {
                         self.cancel_judges().await?;
                     }
@@ -304,6 +346,7 @@ impl<'h> Driver<'h> {
                     }
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
+                    self.close_account().await?;
                 }
                 Next::Done => return Ok(finished(&self.run, &self.state)),
             }
@@ -323,8 +366,11 @@ impl<'h> Driver<'h> {
     }
 
     fn fold(&mut self, event: Event) -> Result<(), HarnessError> {
-        self.state.apply(&event).map_err(|source| HarnessError::Fold { run: self.run.clone(), source })?;
-        self.outbox.push(Stamped { at_ms: self.now(), event });
+        let at_ms = self.now();
+        let applied = self.state.apply_at(&event, at_ms);
+        applied.map_err(|source| HarnessError::Fold { run: self.run.clone(), source })?;
+        self.last_event_ms = Some(at_ms);
+        self.outbox.push(Stamped { at_ms, event });
         Ok(())
     }
 
@@ -364,7 +410,7 @@ impl<'h> Driver<'h> {
 }
 
 /// How a run stands, or ended.
-fn finished(run: &RunId, state: &State) -> Finished {
+pub fn finished(run: &RunId, state: &State) -> Finished {
     let end = state.finished.clone().unwrap_or_default();
     Finished {
         run: run.clone(),
@@ -403,14 +449,18 @@ pub async fn fold(
         records.iter().for_each(&mut see);
         match &mut state {
             None => state = State::fold(&records).map_err(wrong)?,
-            Some(state) => records.iter().try_for_each(|record| state.apply(&record.event)).map_err(wrong)?,
+            Some(state) => {
+                let applied =
+                    records.iter().try_for_each(|record| state.apply_at(&record.event, record.at_ms));
+                applied.map_err(wrong)?;
+            }
         }
     }
     state.ok_or_else(|| HarnessError::Empty { run: run.clone() })
 }
 
-/// What listings show of a run.
-pub(crate) fn summary(state: &State) -> Value {
+/// What listings show of a run: [`mooring_journal::Append::summary`].
+pub fn summary(state: &State) -> Value {
     let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
         json!({
             "id": asked.approval_id,
@@ -455,6 +505,7 @@ fn changes_summary(event: &Event) -> bool {
         Event::RunStarted(_)
             | Event::DriverAttached(_)
             | Event::ModelCompleted(_)
+            | Event::Compacted(_)
             | Event::HandedOff(_)
             | Event::ApprovalRequested(_)
             | Event::ApprovalAnswered(_)
@@ -462,7 +513,7 @@ fn changes_summary(event: &Event) -> bool {
     )
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Value {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Value {
     // Only maps with keys that are no strings cannot be written as JSON; there are none here.
     serde_json::to_value(value).unwrap_or_default()
 }

@@ -65,6 +65,16 @@ pub enum HarnessError {
         /// The run that it belongs to.
         of: RunId,
     },
+    /// The run has no event of that number.
+    #[error("run {run} has no event {seq}: its events are 1 to {last}. `moor events {run}` lists them")]
+    NoEvent {
+        /// The run.
+        run: RunId,
+        /// What was asked for.
+        seq: u64,
+        /// Its last event.
+        last: u64,
+    },
     /// Two tools of an agent have one name: nobody could tell which one a call means.
     #[error(
         "agent '{agent}' has two tools named '{tool}'. Give one of them another name (`tool` of a handoff or a \
@@ -75,6 +85,17 @@ pub enum HarnessError {
         agent: String,
         /// The tools' name.
         tool: String,
+    },
+    /// The run's cost is limited, and one of its models has no price.
+    #[error(
+        "agent '{agent}': max_cost needs to know what {model} costs, and the table of prices has no price for it. Add \
+         [prices.\"{model}\"] with `input` and `output` to the configuration file, or leave max_cost out"
+    )]
+    NoPrice {
+        /// The agent that may ask it.
+        agent: String,
+        /// The model.
+        model: String,
     },
     /// An agent that cannot work as it is written.
     #[error("agent '{agent}' cannot work: {reason}")]

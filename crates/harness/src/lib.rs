@@ -9,8 +9,10 @@
 
 mod answer;
 mod budget;
+mod compaction;
 mod driver;
 mod error;
+mod fork;
 mod guardrail;
 mod hooks;
 mod machine;
@@ -21,17 +23,19 @@ mod team;
 mod typed;
 
 pub use answer::{Answer, Answered, answer};
-pub use budget::{Budget, Spent};
-pub use driver::{fold, resume, start};
+pub use budget::{Budget, Resource, Seconds, Spent};
+pub use compaction::Compaction;
+pub use driver::{amounts, budget_of, finished, fold, resume, settle, start, summary};
 pub use error::HarnessError;
+pub use fork::{Fork, Forked, anew, fork};
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
     ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
     ToolHook,
 };
-pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, State, Status};
+pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, Snapshots, State, Status};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
-pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun};
+pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun, Terms};
 pub use team::{Handoff, HandoffFilter, SubAgent, SubSandbox};
 pub use typed::TypedOutput;

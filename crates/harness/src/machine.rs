@@ -5,20 +5,28 @@
 //! nothing looks at more than the current turn.
 
 mod checks;
+mod compact;
 mod due;
+mod spend;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
+use mooring_journal::event::{
+    ApprovalAnswered, ApprovalRequested, History, RunError, RunFinished, RunStarted,
+};
 use mooring_journal::{Event, Record, RunId};
-use mooring_model::{Item, StopReason, ToolSpec, Usage};
+use mooring_model::{Cost, Item, Prices, StopReason, ToolSpec, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::budget::{Budget, Spent};
+use crate::budget::{Budget, Resource, Spent};
 use crate::run::{AgentSpec, Limits};
 
 pub use checks::Check;
 use checks::Checks;
+use compact::Compactions;
+use spend::Meter;
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +114,8 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// The key that its intent was recorded with: the same however often, and wherever, it is tried again.
+    pub key: Option<String>,
     /// The guardrails that have looked at it.
     pub passed: BTreeSet<String>,
     /// A person's answer to what the call asked for: `action` and `content`.
@@ -129,10 +139,31 @@ pub struct SandboxState {
     pub running: bool,
     /// Whether its making has been recorded and not its outcome.
     pub requested: bool,
+    /// The session's id.
+    pub session_id: String,
     /// What finds the session again, once the workspace has been staged.
     pub session: Option<Value>,
+    /// A directory on the host that the workspace is kept in, where the user named one.
+    pub workspace: Option<String>,
     /// Why it could not be started.
     pub failure: Option<String>,
+    /// When snapshots of the workspace are asked for.
+    pub snapshots: Snapshots,
+    /// Whether the workspace may hold what no snapshot has.
+    pub unsaved: bool,
+}
+
+/// When snapshots of a workspace are taken, beside the one as it was staged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshots {
+    /// Not at all, not even as it was staged.
+    #[default]
+    Never,
+    /// After each turn that called tools.
+    Turn,
+    /// When the run is over, or waits for a person.
+    End,
 }
 
 /// What is due.
@@ -142,6 +173,8 @@ pub enum Next {
     Sandbox,
     /// Ask the workspace what it says about itself.
     Context,
+    /// Ask for a summary of these items, which is to take their place.
+    Compact(Range<usize>),
     /// Ask the model.
     Model,
     /// Make the checks of [`State::checks_due`].
@@ -150,6 +183,8 @@ pub enum Next {
     CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
+    /// Take a snapshot of the workspace.
+    Snapshot,
     /// Let another agent go on.
     HandOff {
         /// The agent's name.
@@ -195,7 +230,7 @@ pub struct State {
     pub started: Box<RunStarted>,
     /// The agent at work.
     pub agent: AgentSpec,
-    /// The bounds of the run.
+    /// The bounds of the run: its own, within what its tenant has for it.
     pub limits: Limits,
     /// The first line of what the user asks, cut to what a listing can show.
     pub headline: String,
@@ -225,7 +260,18 @@ pub struct State {
     pub last_seq: u64,
     /// How it ended, while it is over.
     pub finished: Option<RunFinished>,
+    own_limits: Limits,
+    granted: Budget,
+    prices: Prices,
+    meter: Meter,
+    compactions: Compactions,
     last_answer: Option<Answer>,
+    /// Whether the user has said something since.
+    asked_since: bool,
+    /// What the user said where the run was forked.
+    fork_input: Vec<Item>,
+    /// What the runtime says while calls are open: it joins the conversation after their outputs.
+    told: Vec<Item>,
     model_failure: Option<RunError>,
     checks: Checks,
     /// The agent that goes on once the turn is over.
@@ -245,12 +291,21 @@ struct Answer {
 impl State {
     /// Folds a whole run. `Ok(None)` for a run without events: it was made and its driver died at once.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Option<Self>, FoldError> {
+        Self::replay(records.into_iter().map(|record| (&record.event, record.at_ms)))
+    }
+
+    /// Folds the events of a whole run, each with its time in milliseconds since the Unix epoch.
+    pub fn replay<'a>(events: impl IntoIterator<Item = (&'a Event, i64)>) -> Result<Option<Self>, FoldError> {
         let mut state: Option<Self> = None;
-        for record in records {
-            match (&mut state, &record.event) {
-                (None, Event::RunStarted(started)) => state = Some(Self::begin(started, record.seq)?),
-                (None, event) => return Err(misplaced(record.seq, event, "a run begins with run_started")),
-                (Some(state), event) => state.apply(event)?,
+        for (event, at_ms) in events {
+            match (&mut state, event) {
+                (None, Event::RunStarted(started)) => {
+                    let mut begun = Self::begin(started, 1)?;
+                    begun.pass(event, at_ms);
+                    state = Some(begun);
+                }
+                (None, event) => return Err(misplaced(1, event, "a run begins with run_started")),
+                (Some(state), event) => state.apply_at(event, at_ms)?,
             }
         }
         Ok(state)
@@ -268,6 +323,11 @@ impl State {
         };
         let items =
             parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
+        let prices: Prices = match &started.prices {
+            Value::Null => Prices::default(),
+            prices => serde_json::from_value(prices.clone())
+                .map_err(|error| bad(format!("its prices cannot be read: {error}")))?,
+        };
         let answers = match &started.history {
             Some(history) if history.answers.is_empty() => {
                 BTreeMap::from([(agent.model.clone(), history.responses)])
@@ -277,19 +337,29 @@ impl State {
         };
         // What is asked now comes last.
         let asked = items.last().map(Item::text).unwrap_or_default();
-        Ok(Self {
+        let mut state = Self {
             headline: asked.lines().next().unwrap_or_default().chars().take(120).collect(),
             items,
             sandbox: SandboxState {
                 needed: !started.sandbox.is_null(),
+                session_id: started.sandbox["session_id"].as_str().unwrap_or_default().to_owned(),
+                workspace: started.sandbox["workspace"].as_str().map(str::to_owned),
                 // A conversation that goes on works on in the workspace that it has.
                 session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
+                // Another version may know other words.
+                snapshots: serde_json::from_value(started.sandbox["options"]["snapshots"].clone())
+                    .unwrap_or_default(),
                 ..SandboxState::default()
             },
             context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
             started: Box::new(started.clone()),
             agent,
+            own_limits: limits.clone(),
             limits,
+            granted: Budget::default(),
+            prices,
+            meter: Meter::default(),
+            compactions: Compactions::default(),
             calls: Vec::new(),
             turns: 0,
             answers,
@@ -304,19 +374,37 @@ impl State {
             last_seq: seq,
             finished: None,
             last_answer: None,
+            asked_since: false,
+            fork_input: Vec::new(),
+            told: Vec::new(),
             model_failure: None,
             checks: Checks::default(),
             handoff: None,
-        })
+        };
+        state.measure();
+        let summary = started.history.as_ref().and_then(|history| history.summary);
+        state.compactions.summary = summary.and_then(|at| usize::try_from(at).ok());
+        Ok(state)
     }
 
-    /// Folds one event.
+    /// Folds one event that happened at this time, in milliseconds since the Unix epoch.
+    pub fn apply_at(&mut self, event: &Event, at_ms: i64) -> Result<(), FoldError> {
+        self.pass(event, at_ms);
+        self.apply(event)
+    }
+
+    /// Folds one event, as if no time had passed.
     pub fn apply(&mut self, event: &Event) -> Result<(), FoldError> {
         self.last_seq += 1;
         let seq = self.last_seq;
         match event {
             Event::RunStarted(_) => return Err(misplaced(seq, event, "the run has begun already")),
             Event::DriverAttached(_) => self.attach(),
+            Event::BudgetGranted(granted) => {
+                self.granted(granted)
+                    .map_err(|error| misplaced(seq, event, &format!("it cannot be read: {error}")))?;
+                self.bound();
+            }
             Event::SandboxRequested(_) => {
                 self.sandbox.requested = true;
                 self.sandbox.failure = None;
@@ -324,17 +412,21 @@ impl State {
             Event::SandboxReady(ready) => {
                 self.sandbox.running = true;
                 self.sandbox.requested = false;
+                self.sandbox.unsaved |= self.sandbox.session.is_none();
                 self.sandbox.session = Some(ready.state.clone());
             }
             Event::SandboxLost(lost) => {
                 if !self.sandbox.running {
                     self.sandbox.failure = Some(lost.reason.clone());
                 }
+                self.forget_running();
                 self.sandbox.running = false;
             }
+            Event::SnapshotTaken(_) | Event::SnapshotFailed(_) => self.sandbox.unsaved = false,
             Event::ContextAdded(context) => {
                 let items = parse_items(&context.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                self.added(&items);
                 if !items.is_empty() {
                     self.read.insert(context.provenance.clone());
                 }
@@ -345,6 +437,7 @@ impl State {
                 self.context_due = false;
             }
             Event::ModelRequested(_) => {
+                self.asked();
                 self.model_failure = None;
                 // A run of a version that knew no such context has none.
                 self.context_due = false;
@@ -358,9 +451,23 @@ impl State {
                 let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
                 let stop_reason =
                     serde_json::from_value(answer.stop_reason.clone()).unwrap_or(StopReason::Stop);
+                self.answered_with(&usage, &items);
+                self.retried(answer.retried_tokens);
+                let cost = answer.cost.as_deref().map_or(Ok(Cost::default()), Cost::parse);
+                self.spent.cost += cost
+                    .map_err(|reason| misplaced(seq, event, &format!("its cost is unreadable: {reason}")))?;
                 self.answered(items, usage, stop_reason);
             }
             Event::ModelFailed(failed) => {
+                self.not_asked();
+                self.retried(failed.retried_tokens);
+                self.spent.cost += self.most_for_input(failed.retried_tokens);
+                if failed.kind == "context_too_long" {
+                    // It may be shortened yet.
+                    let (code, message) = ("context_overflow".into(), failed.message.clone());
+                    self.compactions.overflow = Some(RunError { code, message });
+                    return Ok(());
+                }
                 self.model_failure = Some(RunError {
                     code: format!("model_{}", failed.kind),
                     message: failed.message.clone(),
@@ -371,6 +478,15 @@ impl State {
             }
             Event::OutputChecked(checked) => {
                 self.output_checked(checked).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::CompactionRequested(requested) => {
+                self.compaction_requested(requested).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::Compacted(compacted) => {
+                self.compacted(compacted).map_err(|reason| misplaced(seq, event, &reason))?;
+            }
+            Event::CompactionFailed(failed) => {
+                self.compaction_failed(failed).map_err(|reason| misplaced(seq, event, &reason))?;
             }
             Event::ToolRequested(requested) => {
                 // Of two calls with one id, the first that has not been requested is meant.
@@ -384,6 +500,7 @@ impl State {
                 let again = call.answer.take().is_some();
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
+                call.key = Some(requested.key.clone()).filter(|key| !key.is_empty());
                 call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
                 if !again {
                     self.spent.tool_calls += 1;
@@ -415,6 +532,8 @@ impl State {
                         misplaced(seq, event, &format!("its items cannot be read: {error}"))
                     })?;
                 }
+                self.forget_summary();
+                self.measure();
             }
             Event::ToolCompleted(completed) => {
                 let output =
@@ -424,6 +543,7 @@ impl State {
                 };
                 self.calls[place].status = self.given(&self.calls[place], output, &completed.provenance);
                 self.calls[place].reserved = Budget::default();
+                self.note_running(place, completed);
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
@@ -432,6 +552,7 @@ impl State {
                 if !self.read.contains(&completed.provenance) {
                     self.read.insert(completed.provenance.clone());
                 }
+                self.sandbox.unsaved = true;
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {
@@ -452,7 +573,40 @@ impl State {
             Event::ApprovalAnswered(answer) => {
                 self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
             }
-            Event::CancelRequested(_) => self.cancelling = true,
+            Event::RunImported(imported) => {
+                let told = parse_items(&imported.items)
+                    .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                self.sandbox.session_id.clone_from(&imported.session_id);
+                self.relocate(imported.session.clone());
+                self.tell(told);
+            }
+            Event::RunForked(forked) => {
+                let unreadable = |error| misplaced(seq, event, &format!("its items cannot be read: {error}"));
+                let told = parse_items(&forked.items).map_err(unreadable)?;
+                let input = parse_items(&forked.input).map_err(unreadable)?;
+                self.relocate(forked.session.clone());
+                self.disown();
+                if !input.is_empty() {
+                    self.asked_since = true;
+                    self.checks.asked_again();
+                    self.fork_input.clone_from(&input);
+                }
+                self.tell(told.into_iter().chain(input).collect());
+            }
+            Event::CancelRequested(_) => {
+                self.give_up_answer();
+                self.cancelling = true;
+            }
+            Event::DeadlinePassed(passed) => {
+                let over = [Resource::Seconds, Resource::SandboxSeconds]
+                    .into_iter()
+                    .find(|resource| resource.limit() == passed.limit);
+                if over.is_none() {
+                    return Err(misplaced(seq, event, "this version knows no such limit of time"));
+                }
+                self.give_up_answer();
+                self.meter.over = over;
+            }
             Event::RunFinished(finished) => {
                 self.status = match finished.status.as_str() {
                     "completed" => Status::Completed,
@@ -472,9 +626,46 @@ impl State {
         Ok(())
     }
 
+    /// The bounds of the run as it began, whatever its tenant has for it.
+    pub fn own_limits(&self) -> &Limits {
+        &self.own_limits
+    }
+
+    /// What models cost, as it was known when the run began.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Whether the run is being brought to its end.
+    pub fn ending(&self) -> bool {
+        self.cancelling || self.meter.over.is_some()
+    }
+
     /// How many answers the model of the agent at work has given in this conversation.
     pub fn ordinal(&self) -> u64 {
         self.answers.get(&self.agent.model).copied().unwrap_or(0)
+    }
+
+    /// What the user asks now: without the conversation before it.
+    pub fn asked(&self) -> Vec<Item> {
+        if !self.fork_input.is_empty() {
+            return self.fork_input.clone();
+        }
+        let before = self.started.history.as_ref().map_or(0, |history| history.items as usize);
+        let asked = self.started.input.iter().skip(before);
+        asked.filter_map(|item| serde_json::from_value(item.clone()).ok()).collect()
+    }
+
+    /// What the next run of the conversation says of this one, whose items it begins with.
+    pub fn history(&self, run: &RunId) -> History {
+        History {
+            run: run.clone(),
+            items: self.items.len() as u64,
+            responses: self.answers.values().sum(),
+            answers: self.answers.clone(),
+            summary: self.summary_at().map(|at| at as u64),
+            read: self.read.iter().cloned().collect(),
+        }
     }
 
     /// The questions that wait for a person.
@@ -490,8 +681,19 @@ impl State {
         self.calls.iter().filter(|call| !matches!(call.status, CallStatus::Done(_)))
     }
 
+    /// The id of the run that a call of the current turn starts, where this is the state of `run`.
+    pub(crate) fn child_id(&self, run: &RunId, call: &Call) -> RunId {
+        // Its place among the turn's calls: two calls may have one id.
+        let place = self.calls.iter().take_while(|other| *other != call).count();
+        RunId(format!("{run}-{}-{place}", self.turns))
+    }
+
     /// A new driver has nothing of what its predecessor had running.
     fn attach(&mut self) {
+        self.give_up_answer();
+        self.meter.over = None;
+        self.forget_running();
+        self.give_up_summary();
         self.sandbox.running = false;
         self.sandbox.failure = None;
         self.model_failure = None;
@@ -512,6 +714,47 @@ impl State {
                 _ => {}
             }
         }
+    }
+
+    /// The run goes on elsewhere: in this session, or in one that is made anew.
+    fn relocate(&mut self, session: Option<Value>) {
+        self.sandbox.running = false;
+        self.sandbox.requested = false;
+        self.sandbox.session = session;
+        // A directory of the user's belongs to the machine and the run that it was named for.
+        self.sandbox.workspace = None;
+    }
+
+    /// What belongs to the run that this one is forked from stays with it: answers of people, runs of sub-agents, and
+    /// how it ended.
+    fn disown(&mut self) {
+        self.allowed.clear();
+        for call in &mut self.calls {
+            call.child = None;
+            call.answer = None;
+            match &mut call.status {
+                // A question is asked again, in this run's name.
+                CallStatus::New if !matches!(call.approval, Approval::Denied(_)) => {
+                    call.approval = Approval::NotNeeded;
+                }
+                CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } => {
+                    call.approval = Approval::NotNeeded;
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                _ => {}
+            }
+        }
+        // A sub-agent's run that is over stays over: its caller takes what came of it.
+        if self.started.parent.as_ref().is_none_or(|parent| parent.call_id.is_none()) {
+            self.attach();
+        }
+    }
+
+    /// Joins the conversation, but not between calls and their outputs.
+    fn tell(&mut self, items: Vec<Item>) {
+        let open = self.open_calls().next().is_some();
+        let conversation = if open { &mut self.told } else { &mut self.items };
+        conversation.extend(items);
     }
 
     /// The agent that goes on once the turn is over.
@@ -606,13 +849,16 @@ impl State {
         }
         for call in self.calls.drain(..) {
             if let CallStatus::Done(output) = call.status {
+                self.meter.add(&output);
                 self.items.push(*output);
             }
         }
+        self.items.append(&mut self.told);
     }
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
         self.turns += 1;
+        self.forget_tries();
         match self.answers.get_mut(&self.agent.model) {
             Some(answers) => *answers += 1,
             None => drop(self.answers.insert(self.agent.model.clone(), 1)),
@@ -621,6 +867,7 @@ impl State {
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
+        self.asked_since = false;
         let mut texts = texts.collect::<Vec<_>>();
         if self.agent.output.is_some() {
             // What comes before is talk.
@@ -656,6 +903,7 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        key: None,
         passed: BTreeSet::new(),
         answer: None,
     })

@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{History, Parent, RunError};
+use mooring_journal::event::{History, Parent, RunError, Tenant};
 use mooring_journal::{Journal, RunId};
 use mooring_manifest::Manifest;
-use mooring_model::{Item, ModelClient, Settings, Usage};
+use mooring_model::{Cost, Item, ModelClient, Prices, Settings, Usage};
 use mooring_sandbox::SandboxClient;
+use mooring_snapshot::SnapshotStore;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Spent, Status, SubAgent, TypedOutput,
+    Compaction, Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Seconds, Spent, Status, SubAgent,
+    TypedOutput,
 };
 
 /// An agent, as the journal records it. Holds no key.
@@ -54,6 +56,9 @@ pub struct AgentSpec {
     pub output: Option<TypedOutput>,
     /// Sampling and the like.
     pub settings: Settings,
+    /// When and how its conversation is shortened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<Compaction>,
     /// What it may do without asking.
     pub policy: Policy,
     /// Whether it is told what the workspace says about itself (`AGENTS.md`, skills), as untrusted content.
@@ -75,6 +80,7 @@ impl Default for AgentSpec {
             guardrails: Vec::new(),
             output: None,
             settings: Settings::default(),
+            compaction: None,
             policy: Policy::default(),
             guidance: true,
         }
@@ -94,6 +100,15 @@ pub struct Limits {
     /// The most tool calls of the whole run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tool_calls: Option<u64>,
+    /// The most that the whole run may cost, in the unit of the prices. Needs a price for each model that may be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<Cost>,
+    /// How long the whole run may go on. Time without a driver does not count, as while it waits for an approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<Seconds>,
+    /// How long sandboxes may run for the whole run, those of sub-agents added up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sandbox_seconds: Option<Seconds>,
     /// The most tools that run at the same time.
     pub max_parallel_tools: usize,
     /// How many seconds one tool call may take. A command that runs longer goes on in the sandbox; this bounds a
@@ -107,10 +122,32 @@ impl Default for Limits {
             max_turns: 50,
             max_tokens: None,
             max_tool_calls: None,
+            max_cost: None,
+            max_seconds: None,
+            max_sandbox_seconds: None,
             max_parallel_tools: 8,
             tool_timeout_s: 600,
         }
     }
+}
+
+impl AgentSpec {
+    /// The models that may be asked for it.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        let summariser = self.compaction.as_ref().and_then(|compaction| compaction.model.as_deref());
+        std::iter::once(self.model.as_str())
+            .chain(self.fallbacks.iter().map(String::as_str))
+            .chain(summariser)
+    }
+}
+
+/// On what terms a run goes: what models cost, and who pays.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Terms {
+    /// What models cost. Of these, the run records those of its own agents, and stays with them.
+    pub prices: Prices,
+    /// Who pays, where it is not the run alone that is limited.
+    pub tenant: Option<Tenant>,
 }
 
 /// An agent with all that the journal records of it.
@@ -155,6 +192,8 @@ pub struct NewRun {
     pub parent: Option<Parent>,
     /// How many runs are above this one.
     pub depth: u64,
+    /// On what terms it goes.
+    pub terms: Terms,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -164,6 +203,8 @@ pub struct NewRun {
 pub struct AgentHost {
     /// The model.
     pub model: Arc<dyn ModelClient>,
+    /// The model that shortens its conversation, where it is another one.
+    pub summariser: Option<Arc<dyn ModelClient>>,
     /// Its tools.
     pub tools: Vec<Arc<dyn Tool>>,
     /// Its guardrails that are code; those that its file declares need nothing here.
@@ -179,6 +220,8 @@ pub struct Host {
     pub journal: Arc<dyn Journal>,
     /// What each agent that may take part works with, by the agent's name.
     pub agents: Arc<BTreeMap<String, AgentHost>>,
+    /// Where snapshots of workspaces are kept, for the runs that ask for some.
+    pub snapshots: Option<SnapshotStore>,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
     /// What is told of each step.

@@ -50,12 +50,18 @@ pub enum Event {
     RunStarted(Box<RunStarted>),
     /// A driver took the run: at its start, and at each resume.
     DriverAttached(DriverAttached),
+    /// A tenant's account has set something aside for this run: it may use at most that.
+    BudgetGranted(BudgetGranted),
     /// Intent: a sandbox session is about to be made or started again.
     SandboxRequested(SandboxRequested),
     /// The sandbox runs and its workspace is staged.
     SandboxReady(SandboxReady),
     /// The sandbox could not be made, or was lost. The run goes on in another, or fails.
     SandboxLost(SandboxLost),
+    /// A snapshot of the workspace was taken.
+    SnapshotTaken(SnapshotTaken),
+    /// A snapshot of the workspace could not be taken. The run goes on.
+    SnapshotFailed(SnapshotFailed),
     /// What the workspace says about itself joins the conversation.
     ContextAdded(ContextAdded),
     /// Intent: the model is about to be asked.
@@ -64,6 +70,12 @@ pub enum Event {
     ModelCompleted(Box<ModelCompleted>),
     /// The model could not be asked, after all retries.
     ModelFailed(ModelFailed),
+    /// Intent: a model is about to be asked for a summary of a part of the conversation.
+    CompactionRequested(CompactionRequested),
+    /// The conversation was shortened. What it was before stays in the journal.
+    Compacted(Box<Compacted>),
+    /// The conversation could not be shortened, and stays as it is.
+    CompactionFailed(CompactionFailed),
     /// The policy asks a person whether a tool may be called, or a call asks for something that it must know.
     ApprovalRequested(ApprovalRequested),
     /// A person answered, or the time to answer has passed.
@@ -78,12 +90,18 @@ pub enum Event {
     HandedOff(Box<HandedOff>),
     /// The sandbox sent something out, or was refused it.
     Egress(Box<Egress>),
+    /// The run was brought here from another journal, where all events before this one were written.
+    RunImported(RunImported),
+    /// The run is a fork: all events before this one but the first are those of another run.
+    RunForked(RunForked),
     /// A guardrail looked at the run's input, its output, or a tool call.
     GuardrailChecked(Box<GuardrailChecked>),
     /// The agent's answer was held against the schema that it must have.
     OutputChecked(OutputChecked),
     /// Somebody asked to cancel the run.
     CancelRequested(CancelRequested),
+    /// The run has used up its time.
+    DeadlinePassed(DeadlinePassed),
     /// The run is over, or waits for a person. A run that failed, was cancelled or waits can be taken up again:
     /// `driver_attached` follows then.
     RunFinished(RunFinished),
@@ -117,6 +135,12 @@ pub struct RunStarted {
     pub sandbox: Value,
     /// Bounds of the run: `max_turns` and the like.
     pub limits: Value,
+    /// What the models that may be asked cost, by name, as the table of prices said when the run began.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub prices: Value,
+    /// Who pays, where the run has a tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// The system instructions in full, as the model gets them.
     pub instructions: String,
     /// The tools on offer, as the model gets them.
@@ -172,9 +196,42 @@ pub struct History {
     /// How many of them each model gave, where several agents took part.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, u64>,
+    /// Which of the items is a summary of what came before it, where the conversation was shortened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<u64>,
     /// Where what the model has read in it came from: `sandbox`, `tool`, `agent`, `runtime`.
     #[serde(default)]
     pub read: Vec<String>,
+}
+
+/// Who pays for a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tenant {
+    /// Its name.
+    pub name: String,
+    /// The account in the journal's store: one of the tenant's, that of the day or month in which the run began.
+    pub account: String,
+    /// What all runs of the account may use together: `max_tokens` and the like.
+    pub limits: Value,
+}
+
+/// A tenant's account has set something aside for this run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetGranted {
+    /// The account.
+    pub account: String,
+    /// What this run may use in all, what it has used before included: `max_tokens` and the like.
+    pub granted: Value,
+}
+
+/// The run has used up its time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadlinePassed {
+    /// The limit: `max_seconds` or `max_sandbox_seconds`.
+    pub limit: String,
 }
 
 /// Where a child run comes from.
@@ -241,6 +298,40 @@ pub struct SandboxLost {
     pub reason: String,
 }
 
+/// A snapshot of the workspace was taken: what it held when this event was recorded, after everything before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotTaken {
+    /// The snapshot's id in the store.
+    pub snapshot: String,
+    /// What it holds, as one digest: two workspaces with the same files have the same.
+    pub digest: String,
+    /// The sandbox session that it is of.
+    pub session_id: String,
+    /// How many answers of the model came before; 0: as staged.
+    pub turn: u64,
+    /// Regular files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that it added to the store.
+    pub added_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A snapshot of the workspace could not be taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotFailed {
+    /// The sandbox session.
+    pub session_id: String,
+    /// How many answers of the model came before.
+    pub turn: u64,
+    /// Why.
+    pub reason: String,
+}
+
 /// What the workspace says about itself: guidance, skills. Untrusted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -271,6 +362,9 @@ pub struct ModelRequested {
     /// How many items of the run's conversation the request carries: its prompt is the instructions, the tools and
     /// the first this many items, all of which are in the journal.
     pub items: u64,
+    /// How often the conversation had been shortened: `items` counts what is left since.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub compactions: u64,
 }
 
 /// The model answered.
@@ -295,8 +389,15 @@ pub struct ModelCompleted {
     /// Token ids, log-probabilities and policy version, where the provider gives them.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub capture: Value,
+    /// What it cost, in the unit of the prices that the run began with; absent where no price is known. Tries that
+    /// failed are in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
     /// How many tries it took.
     pub attempts: u32,
+    /// Tokens that tries read which failed after their answer had begun, and which the provider may bill. Estimated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
     /// Milliseconds until the first output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_output_ms: Option<u64>,
@@ -316,6 +417,80 @@ pub struct ModelFailed {
     pub message: String,
     /// Whether resuming the run may succeed.
     pub retryable: bool,
+    /// Tokens that tries read which failed after their answer had begun, and which the provider may bill. Estimated.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
+}
+
+/// A model is about to be asked for a summary of a part of the conversation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompactionRequested {
+    /// The turn that comes next, from 1.
+    pub turn: u64,
+    /// Which try before that turn, from 1.
+    pub attempt: u64,
+    /// The first item of the part, from 0.
+    pub from: u64,
+    /// The first item after it.
+    pub to: u64,
+    /// SHA-256 of the part's items, hex: only these may be replaced.
+    pub digest: String,
+    /// How many responses of this model came before.
+    pub ordinal: u64,
+    /// The model asked.
+    pub model: String,
+    /// Sampling parameters.
+    pub settings: Value,
+}
+
+/// A part of the conversation was replaced.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compacted {
+    /// The turn that comes next, from 1.
+    pub turn: u64,
+    /// The first item of the part, from 0.
+    pub from: u64,
+    /// The first item after it.
+    pub to: u64,
+    /// SHA-256 of the part's items, hex.
+    pub digest: String,
+    /// What takes its place: the user's messages of it, and a summary last.
+    pub items: Vec<Value>,
+    /// Which response of this model the summary is, from 0.
+    pub ordinal: u64,
+    /// The model that answered, in the provider's words.
+    pub model: String,
+    /// Tokens used.
+    pub usage: Value,
+    /// What it cost, as in `model_completed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Tokens that failed tries read, as in `model_completed`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A part of the conversation could not be replaced.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CompactionFailed {
+    /// The turn that comes next, from 1.
+    pub turn: u64,
+    /// Why.
+    pub reason: String,
+    /// Tokens used, where the model answered.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub usage: Value,
+    /// What it cost, as in `model_completed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// Tokens that failed tries read, as in `model_completed`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retried_tokens: u64,
 }
 
 /// The policy asks a person whether a tool may be called, or a call asks for something that it must know.
@@ -433,6 +608,52 @@ pub struct HandedOff {
     pub items: Option<Vec<Value>>,
     /// The filter's name.
     pub filter: String,
+}
+
+/// The run was brought here from another journal. What it had running there is gone; what it had asked stays asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunImported {
+    /// The version of the program that brought it out.
+    pub runtime: String,
+    /// When that was, in milliseconds since the Unix epoch.
+    pub exported_ms: i64,
+    /// The id of the sandbox session that it works in from here on.
+    pub session_id: String,
+    /// What finds that session again, with the workspace that came along; absent where none came along, and the
+    /// workspace is made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
+    /// What the model is told of it: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+}
+
+/// The run is a fork. Its first event is the other run's with an id, a parent and a sandbox session of its own; those
+/// up to this one are the other's as they were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunForked {
+    /// The other run.
+    pub from: RunId,
+    /// Its last event that this one has too.
+    pub at: u64,
+    /// What finds the sandbox session of this run; absent where its workspace is made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
+    /// What the model is told of it: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+    /// What the user says at this point: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<Value>,
+}
+
+impl Default for RunForked {
+    fn default() -> Self {
+        let from = RunId(String::new());
+        Self { from, at: 0, session: None, items: Vec::new(), input: Vec::new() }
+    }
 }
 
 /// A tool gave its output.

@@ -1,12 +1,15 @@
 //! A journal in memory: the same contract, gone with the process. For tests and simulations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::store::{MAX_SIGNALS, too_many_signals};
-use crate::{Append, BoxFuture, Claim, Journal, JournalError, Record, RunId, RunRow, SCHEMA_VERSION, chain};
+use crate::store::{MAX_SIGNALS, grant, too_many_signals};
+use crate::{
+    Amounts, Append, BoxFuture, Claim, Holding, Journal, JournalError, Record, RunId, RunRow, SCHEMA_VERSION,
+    chain,
+};
 
 const STORE: &str = "in memory";
 
@@ -22,6 +25,8 @@ struct State {
     runs: Vec<RunId>,
     by_id: HashMap<RunId, Run>,
     fault: Option<(u64, JournalError)>,
+    /// By account and holder.
+    holdings: BTreeMap<(String, RunId), Holding>,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,11 @@ impl State {
     fn run(&mut self, run: &RunId) -> Result<&mut Run, JournalError> {
         let unknown = || JournalError::UnknownRun { run: run.clone(), store: STORE.to_owned() };
         self.by_id.get_mut(run).ok_or_else(unknown)
+    }
+
+    fn hold(&mut self, key: (String, RunId), open: bool, amounts: Amounts) {
+        let holding = Holding { account: key.0.clone(), holder: key.1.clone(), open, amounts };
+        self.holdings.insert(key, holding);
     }
 
     fn append(&mut self, append: Append) -> Result<u64, JournalError> {
@@ -199,6 +209,47 @@ impl Journal for MemoryJournal {
 
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>> {
         Box::pin(async move { Ok(std::mem::take(&mut self.lock().run(run)?.signals)) })
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        want: &'a Amounts,
+        limit: &'a Amounts,
+    ) -> BoxFuture<'a, Result<Amounts, JournalError>> {
+        Box::pin(async move {
+            let mut state = self.lock();
+            let mut others = Amounts::new();
+            for holding in state.holdings.values() {
+                if holding.account == account && holding.holder != *holder {
+                    for (name, amount) in &holding.amounts {
+                        let sum = others.entry(name.clone()).or_default();
+                        *sum = sum.saturating_add(*amount);
+                    }
+                }
+            }
+            let key = (account.to_owned(), holder.clone());
+            let amounts = grant(state.holdings.get(&key), want, limit, &others);
+            state.hold(key, true, amounts.clone());
+            Ok(amounts)
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        spent: &'a Amounts,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move {
+            self.lock().hold((account.to_owned(), holder.clone()), false, spent.clone());
+            Ok(())
+        })
+    }
+
+    fn holdings(&self) -> BoxFuture<'_, Result<Vec<Holding>, JournalError>> {
+        Box::pin(async move { Ok(self.lock().holdings.values().cloned().collect()) })
     }
 }
 

@@ -3,6 +3,7 @@
 //! One connection writes (see `writer`); reads go to a few others and never wait for it. Chosen over a connection for
 //! each caller: those would queue for SQLite's one write lock, by sleeping.
 
+mod accounts;
 mod folder;
 mod locks;
 mod schema;
@@ -20,7 +21,9 @@ use self::locks::{Lock, Locks};
 use self::trouble::{Home, Trouble};
 use self::writer::Writer;
 use crate::chain;
-use crate::{Append, BoxFuture, Claim, Durability, Journal, JournalError, Record, RunId, RunRow};
+use crate::{
+    Amounts, Append, BoxFuture, Claim, Durability, Holding, Journal, JournalError, Record, RunId, RunRow,
+};
 
 /// Reads at one time.
 const READERS: usize = 4;
@@ -91,6 +94,15 @@ impl SqliteJournal {
     ) -> Result<T, JournalError> {
         let home = self.home.clone();
         self.writer.run(Durability::Process, move |conn| work(conn, &home)).await
+    }
+
+    /// Work in the write transaction that a power failure must not undo: money was spent on its word.
+    async fn write_safely<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection, &Home) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let home = self.home.clone();
+        self.writer.run(Durability::Power, move |conn| work(conn, &home)).await
     }
 
     /// Runs `work`, which blocks, with a connection that reads.
@@ -205,6 +217,36 @@ impl Journal for SqliteJournal {
             }
             self.write(move |conn, home| tables::take_signals(conn, home, &run)).await
         })
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        want: &'a Amounts,
+        limit: &'a Amounts,
+    ) -> BoxFuture<'a, Result<Amounts, JournalError>> {
+        let (account, holder) = (account.to_owned(), holder.clone());
+        let (want, limit) = (want.clone(), limit.clone());
+        Box::pin(
+            self.write_safely(move |conn, home| {
+                accounts::reserve(conn, home, &account, &holder, &want, &limit)
+            }),
+        )
+    }
+
+    fn settle<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        spent: &'a Amounts,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        let (account, holder, spent) = (account.to_owned(), holder.clone(), spent.clone());
+        Box::pin(self.write_safely(move |conn, _| accounts::hold(conn, &account, &holder, false, &spent)))
+    }
+
+    fn holdings(&self) -> BoxFuture<'_, Result<Vec<Holding>, JournalError>> {
+        Box::pin(self.query(|conn, home| accounts::list(conn, home, None)))
     }
 }
 

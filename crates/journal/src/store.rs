@@ -3,12 +3,16 @@
 //! Fencing: a driver claims a run and gets an epoch that no other has had; an append names that epoch and the
 //! sequence number it expects to follow. Two drivers can thus never both drive one run, whatever they believe.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Event, Record, RunId};
+
+/// Amounts by name. What they mean and in which unit they are is the caller's to know.
+pub type Amounts = BTreeMap<String, u64>;
 
 /// A boxed future, for the object-safe trait.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -79,6 +83,19 @@ pub struct RunRow {
     pub driven: bool,
     /// What its driver last said of it.
     pub summary: Value,
+}
+
+/// What one run holds of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The account.
+    pub account: String,
+    /// The run.
+    pub holder: RunId,
+    /// Whether it is set aside for a run that goes on; otherwise it was used.
+    pub open: bool,
+    /// How much.
+    pub amounts: Amounts,
 }
 
 /// What can go wrong with a journal.
@@ -199,6 +216,43 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
 
     /// What was left for a run's driver and not yet taken; takes it. Cheap enough to ask often.
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>>;
+
+    /// Sets amounts of an account aside for a run, and gives them: of each name in `limit` as much as `want` says, or
+    /// all where it says nothing, but no more than the limit leaves beside what all other holders have. What the run
+    /// has set aside already stays as it is; what it had used is part of what it gets. All of it happens at once:
+    /// nobody else can be given the same.
+    fn reserve<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        want: &'a Amounts,
+        limit: &'a Amounts,
+    ) -> BoxFuture<'a, Result<Amounts, JournalError>>;
+
+    /// Puts what a run has used in the place of what was set aside for it. Doing it again changes nothing.
+    fn settle<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        spent: &'a Amounts,
+    ) -> BoxFuture<'a, Result<(), JournalError>>;
+
+    /// All that is set aside or used, by account and holder.
+    fn holdings(&self) -> BoxFuture<'_, Result<Vec<Holding>, JournalError>>;
+}
+
+/// What a run gets: see [`Journal::reserve`]. `others` is what all others have.
+pub(crate) fn grant(own: Option<&Holding>, want: &Amounts, limit: &Amounts, others: &Amounts) -> Amounts {
+    if let Some(own) = own.filter(|own| own.open) {
+        return own.amounts.clone();
+    }
+    let part = |(name, most): (&String, &u64)| {
+        let left = most.saturating_sub(others.get(name).copied().unwrap_or(0));
+        let used = own.and_then(|own| own.amounts.get(name)).copied().unwrap_or(0);
+        // A limit that was lowered since does not undo what was used.
+        (name.clone(), want.get(name).map_or(left, |want| left.min(*want)).max(used))
+    };
+    limit.iter().map(part).collect()
 }
 
 /// What [`Journal::signal`] says at [`MAX_SIGNALS`].

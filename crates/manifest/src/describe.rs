@@ -23,7 +23,7 @@ struct Line {
 
 impl Manifest {
     /// The workspace as a tree of at most `depth` levels, names sorted, each with its absolute path and what it is
-    /// for. At most 5000 characters; what was left out is said.
+    /// for; and below it what a run is to leave there. The tree has at most 5000 characters; what was left out is said.
     pub fn describe(&self, depth: usize) -> String {
         let root = match self.root.trim_end_matches('/') {
             "" => "/",
@@ -54,7 +54,21 @@ impl Manifest {
             let space = " ".repeat(width - name.chars().count());
             text.extend([&name, &space, "# ", &comment, "\n"]);
         }
-        shorten(text)
+        shorten(text) + &self.describe_outputs(root)
+    }
+}
+
+impl Manifest {
+    /// What is to be there in the end, one line each; empty where nothing is asked for.
+    fn describe_outputs(&self, root: &str) -> String {
+        let mut text = String::new();
+        for output in &self.extension.outputs {
+            let when = if output.required { "" } else { " (where there is something to put there)" };
+            let about = output.description.as_deref().map(|about| format!(" — {about}")).unwrap_or_default();
+            text += &one_line(&format!("- {}{when}{about}", below(root, &output.path)));
+            text.push('\n');
+        }
+        if text.is_empty() { text } else { format!("\nWhen you are done, these must be there:\n{text}") }
     }
 }
 

@@ -46,6 +46,7 @@ impl Protocol for Anthropic {
 
     fn body(&self, request: &ModelRequest<'_>) -> Result<Value, ModelError> {
         let settings = request.settings;
+        crate::wire::cannot_compact(settings)?;
         let max_tokens = settings.max_output_tokens.unwrap_or(MAX_TOKENS);
         let first = request.items.iter().take_while(|item| is_system(item)).count();
         let (system, items) = request.items.split_at(first);

@@ -36,6 +36,7 @@ impl Protocol for Chat {
 
     fn body(&self, request: &ModelRequest<'_>) -> Result<Value, ModelError> {
         let settings = request.settings;
+        crate::wire::cannot_compact(settings)?;
         let mut body = json!({
             "model": self.model,
             "messages": messages(request)?,

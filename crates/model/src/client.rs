@@ -30,6 +30,8 @@ pub enum ModelEvent {
         after: Duration,
         /// What failed.
         reason: String,
+        /// Whether an answer had begun to come, or was waited for in vain: the provider may bill that try.
+        begun: bool,
     },
     /// The whole answer. The stream ends with it, or with an error.
     Completed(Box<ModelResponse>),

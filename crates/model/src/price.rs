@@ -48,6 +48,12 @@ impl Prices {
         found.map(|(_, price)| price)
     }
 
+    /// The prices of these models alone, each under its name; those that the table does not know are left out.
+    pub fn of<'a>(&self, models: impl IntoIterator<Item = &'a str>) -> Self {
+        let known = |model: &str| Some((model.to_owned(), *self.find(model)?));
+        models.into_iter().filter_map(known).collect()
+    }
+
     /// What these tokens of this model cost; `None` where the table does not know the model.
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<Cost> {
         self.find(model).map(|price| price.cost(usage))
@@ -88,6 +94,18 @@ pub struct Price {
 }
 
 impl Price {
+    /// The most that reading so many tokens can cost, whatever becomes of the provider's cache.
+    pub fn most_for_input(&self, tokens: u64) -> Cost {
+        let dearest = [Some(self.input), self.cached_input, self.cache_write].into_iter().flatten().max();
+        Cost(u128::from(tokens) * u128::from(dearest.unwrap_or_default().0))
+    }
+
+    /// How many tokens can be produced for so much; `None` where they cost nothing.
+    pub fn output_for(&self, cost: Cost) -> Option<u64> {
+        let tokens = cost.0.checked_div(u128::from(self.output.0))?;
+        Some(u64::try_from(tokens).unwrap_or(u64::MAX))
+    }
+
     /// What these tokens cost. Exact; and additive, unless a provider counts more tokens for its cache than in all.
     pub fn cost(&self, usage: &Usage) -> Cost {
         let Usage { input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, .. } = *usage;
@@ -152,6 +170,21 @@ impl Cost {
     /// Where the text is no such number, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         parse_decimal(text, Self::DECIMALS).map(Self)
+    }
+
+    /// The number alone: `0.00018`.
+    pub fn amount(self) -> String {
+        decimal(self.0, Self::DECIMALS)
+    }
+
+    /// This as whole millionths of a millionth of a dollar.
+    pub fn units(self) -> u128 {
+        self.0
+    }
+
+    /// So many millionths of a millionth of a dollar.
+    pub fn from_units(units: u128) -> Self {
+        Self(units)
     }
 
     /// What is left of this after another; nothing where that is more.

@@ -86,6 +86,10 @@ pub struct Settings {
     /// characters at most). A hint: it is not sent to those who may not know it. Anthropic needs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_key: Option<String>,
+    /// From how many tokens on the provider is to shorten the conversation, where it can; others refuse the request.
+    /// Not the agent's maker's to set here: it is part of how an agent's conversation is shortened.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub compact_at: Option<u64>,
 }
 
 /// One call of a model. Borrowed, so that a long conversation is not copied for each turn.

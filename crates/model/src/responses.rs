@@ -42,7 +42,9 @@ impl Protocol for Responses {
         if settings.top_logprobs.is_some() {
             include.push("message.output_text.logprobs");
         }
-        let items = request.items;
+        // What the provider has shortened stands in its own item, and all before that is in it.
+        let last = request.items.iter().rposition(is_compaction).unwrap_or(0);
+        let items = &request.items[last..];
         // Reasoning that nothing came of, as where an answer was cut, is refused.
         let useful = |at: &usize| {
             let next = items[*at..].iter().find(|item| !matches!(item, Item::Reasoning { .. }));
@@ -76,6 +78,10 @@ impl Protocol for Responses {
             settings.parallel_tool_calls.filter(|_| !request.tools.is_empty()).map(Value::from),
         );
         set("top_logprobs", settings.top_logprobs.map(Value::from));
+        set(
+            "context_management",
+            settings.compact_at.map(|tokens| json!([{"type": "compaction", "compact_threshold": tokens}])),
+        );
         set("text", request.output.and_then(format));
         set("prompt_cache_key", settings.cache_key.clone().map(Value::from));
         Ok(body)
@@ -108,6 +114,10 @@ fn tool(tool: &ToolSpec) -> Value {
             "format": {"type": "grammar", "syntax": syntax, "definition": definition},
         }),
     }
+}
+
+fn is_compaction(item: &Item) -> bool {
+    matches!(item, Item::Other(object) if object.get("type").is_some_and(|kind| kind == "compaction"))
 }
 
 fn is_from_model(item: &Item) -> bool {

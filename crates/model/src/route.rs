@@ -134,11 +134,19 @@ struct Asking<'a> {
     asked_at: Instant,
     /// Which of its tries this is, from 1.
     attempt: u32,
+    /// Whether something of the answer came in this try.
+    begun: bool,
 }
 
 impl<'a> Asking<'a> {
     fn begin(member: &'a Member, request: ModelRequest<'a>) -> Self {
-        Self { member, stream: member.client.stream(request), asked_at: Instant::now(), attempt: 1 }
+        Self {
+            member,
+            stream: member.client.stream(request),
+            asked_at: Instant::now(),
+            attempt: 1,
+            begun: false,
+        }
     }
 }
 
@@ -153,11 +161,15 @@ impl Call<'_> {
                 self.asking = None;
                 Some(Ok(ModelEvent::Completed(response)))
             }
-            Some(Ok(ModelEvent::Retrying { attempt, after, reason })) => {
+            Some(Ok(ModelEvent::Retrying { attempt, after, reason, begun })) => {
                 asking.attempt = attempt;
-                Some(Ok(ModelEvent::Retrying { attempt: self.tries + attempt, after, reason }))
+                asking.begun = false;
+                Some(Ok(ModelEvent::Retrying { attempt: self.tries + attempt, after, reason, begun }))
             }
-            Some(Ok(event)) => Some(Ok(event)),
+            Some(Ok(event)) => {
+                asking.begun = true;
+                Some(Ok(event))
+            }
             Some(Err(error)) => Some(self.go_on(error)),
             None => {
                 let message = "the answer ended before it was whole";
@@ -172,6 +184,7 @@ impl Call<'_> {
         let passes = may_succeed_elsewhere(&error);
         let next = if passes { self.left.pop_front() } else { None };
         let mut reason = error.message.clone();
+        let mut begun = error.kind == ModelErrorKind::Timeout;
         // The failed call ends here, before the next begins: it may hold one of few places at its provider.
         if let Some(failed) = self.asking.take() {
             // What cannot be carried there is not that model's failure.
@@ -179,6 +192,7 @@ impl Call<'_> {
                 failed.member.failed(failed.asked_at, &error);
             }
             self.tries += failed.attempt;
+            begun |= failed.begun;
             if let Some(next) = next {
                 reason =
                     format!("{} gives way to {}: {reason}", failed.member.client.name(), next.client.name());
@@ -189,7 +203,7 @@ impl Call<'_> {
             return Err(all_failed(&self.route.name, std::mem::take(&mut self.failures)));
         };
         self.asking = Some(Asking::begin(next, self.request));
-        Ok(ModelEvent::Retrying { attempt: self.tries + 1, after: Duration::ZERO, reason })
+        Ok(ModelEvent::Retrying { attempt: self.tries + 1, after: Duration::ZERO, reason, begun })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::retry::Retry;
 use crate::sse::{SseEvent, SseParser};
 use crate::{
     ModelClient, ModelError, ModelErrorKind, ModelEvent, ModelOptions, ModelRequest, ModelResponse,
-    ModelStream, Secret, fault,
+    ModelStream, Secret, Settings, fault,
 };
 
 /// The largest event that is read. A whole answer with an image in it fits.
@@ -109,7 +109,7 @@ impl ModelClient for WireClient {
     fn stream<'a>(&'a self, request: ModelRequest<'a>) -> ModelStream<'a> {
         let (body, state) = match self.protocol.body(&request) {
             Ok(body) => (Bytes::from(body.to_string()), State::Wait(Duration::ZERO)),
-            Err(error) => (Bytes::new(), State::Failed(error)),
+            Err(error) => (Bytes::new(), State::Failed(error, false)),
         };
         let call = Call { client: self, request, body, attempt: 1, state, queue: VecDeque::new() };
         Box::pin(stream::unfold(call, async |mut call| call.next().await.map(|event| (event, call))))
@@ -133,8 +133,8 @@ enum State {
     Wait(Duration),
     /// An answer is coming.
     Read(Box<Reading>),
-    /// This try failed.
-    Failed(ModelError),
+    /// This try failed; whether its answer had begun.
+    Failed(ModelError, bool),
     /// All that is left is in the queue.
     Over,
 }
@@ -153,7 +153,11 @@ impl Call<'_> {
                     }
                     match Reading::begin(self.client, self.body.clone(), &self.request).await {
                         Ok(reading) => State::Read(Box::new(reading)),
-                        Err(error) => State::Failed(error),
+                        Err(error) => {
+                            // Nobody knows what a server did that said nothing.
+                            let begun = error.kind == ModelErrorKind::Timeout;
+                            State::Failed(error, begun)
+                        }
                     }
                 }
                 State::Read(mut reading) => {
@@ -168,23 +172,25 @@ impl Call<'_> {
                         }
                         Err(mut error) => {
                             error.request_id = error.request_id.or_else(|| reading.answer.request_id());
-                            State::Failed(error)
+                            State::Failed(error, true)
                         }
                     }
                 }
-                State::Failed(error) => match self.client.retry.after(self.attempt, self.client.named(error))
-                {
-                    Ok((after, error)) => {
-                        self.attempt += 1;
-                        self.queue.push_back(ModelEvent::Retrying {
-                            attempt: self.attempt,
-                            after,
-                            reason: error.message,
-                        });
-                        State::Wait(after)
+                State::Failed(error, begun) => {
+                    match self.client.retry.after(self.attempt, self.client.named(error)) {
+                        Ok((after, error)) => {
+                            self.attempt += 1;
+                            self.queue.push_back(ModelEvent::Retrying {
+                                attempt: self.attempt,
+                                after,
+                                reason: error.message,
+                                begun,
+                            });
+                            State::Wait(after)
+                        }
+                        Err(error) => return Some(Err(error)),
                     }
-                    Err(error) => return Some(Err(error)),
-                },
+                }
                 State::Over => return None,
             };
         }
@@ -267,6 +273,16 @@ pub(crate) fn decode(
 pub(crate) fn protocol(message: &str) -> ModelError {
     ModelError::new(ModelErrorKind::Protocol, "", message)
         .hint("Check that the `base_url` is an API of this kind; if it is, its server has a fault")
+}
+
+/// Refuses to ask an API for what it does not do: a conversation that nobody shortens would grow until it is refused.
+pub(crate) fn cannot_compact(settings: &Settings) -> Result<(), ModelError> {
+    if settings.compact_at.is_none() {
+        return Ok(());
+    }
+    let message = "this API does not shorten conversations";
+    Err(ModelError::new(ModelErrorKind::Unsupported, "", message)
+        .hint("Leave `provider` out of [compaction], and the runtime does it"))
 }
 
 /// The JSON object of an event.

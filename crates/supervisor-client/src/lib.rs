@@ -8,9 +8,13 @@ mod channel;
 mod connection;
 mod egress;
 mod errors;
+mod limits;
 mod process;
 mod session;
+mod sessions;
 
 pub use connection::{End, Transport, ask};
 pub use errors::{gone, translate};
+pub use limits::tighter;
 pub use session::{Launch, Launched, SupervisedSession};
+pub use sessions::{Sessions, check_id};

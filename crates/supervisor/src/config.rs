@@ -65,6 +65,9 @@ pub struct Ready {
 pub enum Level {
     /// Namespaces, seccomp, no capabilities, no network.
     Namespaces,
+    /// By a container engine, in whose container the supervisor is the first process. What it adds is that commands
+    /// have no rights, and its own list of system calls.
+    Container,
     /// Not at all: commands run as the caller, on the host. Only for what is trusted.
     None,
 }
@@ -89,6 +92,10 @@ pub struct Setup {
     pub level: Level,
     /// The workspace's directory on the host, absolute and without links.
     pub workspace: PathBuf,
+    /// Layers below it, the highest first, none of which is ever written to: then the workspace is an overlay, what is
+    /// changed is kept in `workspace`, and the kernel works in a directory `work` beside that.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
     /// Whether the directory is the sandbox's own, so that its owner may be changed.
     pub private: bool,
     /// Where the workspace appears inside.

@@ -14,6 +14,12 @@ use crate::sys::exit_now;
 /// The name (`argv[0]`) under which a program that links this crate is the supervisor.
 pub const NAME: &str = "moor-supervisor";
 
+/// The same in a container, where standard input is the engine's: the socket is the one at [`DOOR_INSIDE`].
+pub const NAME_INSIDE: &str = "moor-supervisor-inside";
+
+/// Where a supervisor in a container connects to.
+pub const DOOR_INSIDE: &str = "/.mooring/door/socket";
+
 type Constructor = extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
 #[cfg(not(target_env = "gnu"))]
@@ -33,11 +39,15 @@ static CONSTRUCTOR: Constructor = constructor;
 /// It inherits no environment: what a sandbox shows must not depend on who started it.
 pub fn command() -> Command {
     use std::os::unix::process::CommandExt as _;
-    // So that the linker keeps the constructor wherever this function is kept.
-    std::hint::black_box(&CONSTRUCTOR);
+    keep();
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).env_clear();
     command
+}
+
+/// Has the linker keep the constructor wherever this function is kept.
+pub(crate) fn keep() {
+    std::hint::black_box(&CONSTRUCTOR);
 }
 
 extern "C" fn constructor(argc: c_int, argv: *const *const c_char, _env: *const *const c_char) {
@@ -46,9 +56,11 @@ extern "C" fn constructor(argc: c_int, argv: *const *const c_char, _env: *const 
     }
     // SAFETY: with `argc` 1, `argv` holds one C string.
     let name = unsafe { CStr::from_ptr(*argv) };
-    if name.to_bytes() != NAME.as_bytes() {
-        return;
-    }
+    let door = match name.to_str() {
+        Ok(NAME) => None,
+        Ok(NAME_INSIDE) => Some(DOOR_INSIDE),
+        _ => return,
+    };
     // A panic must not run on into `main`.
-    exit_now(catch_unwind(monitor::main).unwrap_or(101))
+    exit_now(catch_unwind(|| monitor::main(door)).unwrap_or(101))
 }

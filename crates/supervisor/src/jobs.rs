@@ -40,6 +40,8 @@ pub(crate) struct Job {
     pulling: Option<u64>,
     /// Who waits for its end.
     finishing: Option<u64>,
+    /// Where its input breaks off it takes back what can be taken back, and ends.
+    ends_with_input: bool,
     verdict: OwnedFd,
     /// How it ended.
     result: Option<Result<(), Failure>>,
@@ -84,6 +86,7 @@ impl Job {
                     feeding: None,
                     pulling: None,
                     finishing: None,
+                    ends_with_input: matches!(task, Task::Unpack(_) | Task::Restore),
                     verdict,
                     result: None,
                 })
@@ -132,18 +135,21 @@ impl Job {
     }
 
     pub(crate) fn abort(&mut self, request: u64) -> Option<Answer> {
-        self.kill();
+        self.end();
         self.finish(request)
     }
 
     /// Ends it for a client that is gone.
     pub(crate) fn give_up(&mut self) {
         self.given_up = true;
-        self.kill();
+        self.end();
     }
 
-    fn kill(&self) {
-        if let Some(child) = self.child {
+    fn end(&mut self) {
+        if self.ends_with_input {
+            self.input = None;
+            self.feeding = None;
+        } else if let Some(child) = self.child {
             let _ = rustix::process::kill_process(child, Signal::KILL);
         }
     }
@@ -266,7 +272,8 @@ impl Task {
             Self::Restore => restore(world, input),
             Self::Persist(without) => {
                 drop(input);
-                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), without)
+                let names = |user, group| world.accounts.names(user, group);
+                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), without, &names)
                     .map(drop)
                     .map_err(|error| archive_failure(&error))
             }

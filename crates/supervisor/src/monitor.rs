@@ -16,6 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 use crate::accounts::{AGENT_ID, Accounts};
 use crate::clients::{Clients, Door};
 use crate::config::{Config, Hello, Level, Ready, Setup, Task};
+use crate::container;
 use crate::frame::{Decoder, encode};
 use crate::isolate::cgroup::Groups;
 use crate::isolate::{self, identity, mounts, refused};
@@ -40,9 +41,10 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS;
 
-/// The whole life of a process that was started as the supervisor. Gives its exit code.
-pub(crate) fn main() -> i32 {
-    match start() {
+/// The whole life of a process that was started as the supervisor. `door` is where it finds its socket; `None`: at
+/// standard input. Gives its exit code.
+pub(crate) fn main(door: Option<&str>) -> i32 {
+    match start(door) {
         Ok(code) => code,
         Err(error) => {
             // Captured by the client, for the case that the socket did not work.
@@ -52,14 +54,17 @@ pub(crate) fn main() -> i32 {
     }
 }
 
-fn start() -> io::Result<i32> {
+fn start(door: Option<&str>) -> io::Result<i32> {
     sys::reset_signals();
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // A Ctrl-C at the harness's terminal is the harness's to handle.
     let _ = rustix::process::setsid();
     // Where it was started is nobody's to keep busy.
     rustix::process::chdir("/")?;
-    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    let socket = match door {
+        None => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
+        Some(path) => container::knock(path)?,
+    };
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
@@ -82,6 +87,11 @@ fn start() -> io::Result<i32> {
             return Ok(0);
         }
     };
+    if (setup.level == Level::Container) != door.is_some() {
+        let reason = "a supervisor is in a container, and told so, or neither";
+        say(&socket, &Hello::Failed(Failure::Invalid { reason: reason.into() }))?;
+        return Ok(1);
+    }
     let lingering = match setup.linger.as_ref().map(|linger| Lingering::make(&linger.folder)).transpose() {
         Ok(lingering) => lingering,
         Err(failure) => {
@@ -128,7 +138,13 @@ fn supervise(
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
     let workspace = if isolated && identity::is_root() {
-        match identity::mapped_workspace(&setup.workspace, setup.private) {
+        let mapped = if setup.layers.is_empty() {
+            identity::mapped_workspace(&setup.workspace, setup.private).map(|(tree, how)| (vec![tree], how))
+        } else {
+            let layers = identity::mapped_layers(&setup.workspace, &setup.layers);
+            layers.map(|layers| (layers, "overlay of idmapped mounts"))
+        };
+        match mapped {
             Ok(workspace) => Some(workspace),
             Err(failure) => {
                 say(&socket, &Hello::Failed(failure))?;
@@ -214,7 +230,8 @@ fn kill_rest() -> io::Result<()> {
 /// The first process inside.
 struct Inner<'a> {
     setup: &'a Setup,
-    workspace: Option<(OwnedFd, &'static str)>,
+    /// Its layers, and how its files are shown. `None`: an ordinary user's.
+    workspace: Option<(Vec<OwnedFd>, &'static str)>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
 }
@@ -228,7 +245,10 @@ impl Inner<'_> {
             sys::exit_now(1)
         }
         let shell = find_shell();
-        let accounts = Accounts::new(&self.setup.root, shell, &self.setup.users, &self.setup.groups)?;
+        let mut accounts = Accounts::new(&self.setup.root, shell, &self.setup.users, &self.setup.groups)?;
+        if self.setup.level == Level::Container && !self.setup.private {
+            accounts.set_agent(container::owner(&self.setup.workspace)?);
+        }
         limit_files().map_err(fail("open file limit"))?;
         if self.groups.process_limit.is_some() {
             let count = self.groups.process_limit;
@@ -241,13 +261,21 @@ impl Inner<'_> {
             let own = rustix::process::getpid();
             rustix::process::set_child_subreaper(Some(own)).map_err(|errno| refused("subreaper", errno))?;
         }
-        let mechanisms = if isolated { self.isolate(&accounts)? } else { self.not_isolated() };
+        let contained = self.setup.level == Level::Container;
+        let mechanisms = match self.setup.level {
+            Level::Namespaces => self.isolate(&accounts)?,
+            Level::Container => {
+                self.groups.kills = container::kills();
+                container::enter(self.setup, &accounts)?
+            }
+            Level::None => self.not_isolated(),
+        };
         follow_parent(go).map_err(fail("PR_SET_PDEATHSIG"))?;
         let root =
             if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
         let ready = Ready { generation: GENERATION, mechanisms, limits: self.setup.limits };
         // A root caller's sandbox has them all, whether the manifest names any or not.
-        let many_users = isolated && (self.workspace.is_some() || has_users(self.setup));
+        let many_users = contained || (isolated && (self.workspace.is_some() || has_users(self.setup)));
         let serve = || -> io::Result<()> {
             let world = World {
                 level: self.setup.level,
@@ -285,10 +313,14 @@ impl Inner<'_> {
         sys::loopback_up().map_err(|error| refused("network namespace", error))?;
         let own;
         let (workspace, files) = match &self.workspace {
-            Some((tree, how)) => (tree, *how),
-            None => {
-                own = identity::plain_workspace(&self.setup.workspace)?;
+            Some((layers, how)) => (layers, *how),
+            None if self.setup.layers.is_empty() => {
+                own = vec![identity::plain_workspace(&self.setup.workspace)?];
                 (&own, "owned by the caller")
+            }
+            None => {
+                own = identity::plain_layers(&self.setup.workspace, &self.setup.layers)?;
+                (&own, "overlay, owned by the caller")
             }
         };
         mounts::enter(&self.setup.root, workspace, accounts)?;

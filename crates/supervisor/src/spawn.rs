@@ -66,7 +66,7 @@ pub(crate) fn spawn(world: &World, call: &Spawn, input: Vec<u8>, now: Instant) -
         stdio: streams.inside,
         terminal: call.tty.is_some(),
         identity: world.many_users.then(|| (user.id, user.id, user.groups.clone())),
-        confined: world.level == Level::Namespaces,
+        confined: world.level != Level::None,
     };
     let reaper = match sys::fork() {
         Ok(Some(pid)) => pid,

@@ -1,5 +1,7 @@
-//! Counterparts for tests: a scriptable model server.
+//! Counterparts for tests: a scriptable model server, a Docker engine.
 
+mod engine;
 mod server;
 
+pub use engine::{DOCKER, IMAGE, PYTHON, docker};
 pub use server::{Recorded, Reply, Server, Step};

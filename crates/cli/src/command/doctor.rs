@@ -6,6 +6,7 @@ use std::time::Duration;
 use mooring_manifest::Manifest;
 use mooring_model::PROVIDERS;
 use mooring_sandbox::{CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
+use mooring_sandbox_docker::DockerSandboxClient;
 use mooring_sandbox_local::{LocalOptions, LocalSandboxClient};
 
 use crate::command_error::CommandError;
@@ -44,6 +45,18 @@ pub(crate) async fn doctor() -> Result<ExitCode, CommandError> {
         let good = if check.ok { Some(true) } else { None };
         say(&Finding { good, what: check.name, detail: check.detail, hint: check.hint })?;
     }
+    crate::view::line("sandbox (docker)")?;
+    let engine = match crate::host::docker_options(&home) {
+        Ok(options) => DockerSandboxClient::new(options).version().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.message().to_owned()),
+    };
+    // One of two sandboxes: nothing is missing without it.
+    say(&Finding {
+        good: engine.is_ok().then_some(true),
+        what: "engine".into(),
+        detail: engine.unwrap_or_else(|reason| reason),
+        hint: String::new(),
+    })?;
     crate::view::line("models")?;
     for provider in PROVIDERS {
         let configured = config.providers.get(provider.name);

@@ -5,19 +5,20 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mooring_harness::{Finished, HarnessError, NewRun, Observer};
+use mooring_harness::{Finished, HarnessError, NewRun, Observer, Terms};
 use mooring_journal::RunId;
 use mooring_model::{Item, Prices};
 use serde_json::json;
 
 use crate::agent_file::{AgentFile, Models, absolute_script};
-use crate::args::{AgentArgs, Backend, IsolationArg, RunArgs};
+use crate::args::{AgentArgs, IsolationArg, RunArgs};
 use crate::command::conversation::{self, Before};
 use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
 use crate::host::{self, Wiring};
 use crate::lock::read_locked;
 use crate::team::{Loaded, Team};
+use crate::tenant;
 use crate::view::live::{JsonLines, Terminal};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
@@ -44,8 +45,13 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         ));
     }
     let agent_path = args.agent.clone().unwrap_or_else(|| here.join("(no agent file)"));
+    let mut tenant = args.tenant.clone();
     let mut team = match (&args.agent, &before) {
-        (None, Some(before)) => Team::again(&before.started)?.led_by(&before.agent),
+        (None, Some(before)) => {
+            let payer = before.started.tenant.as_ref().map(|tenant| tenant.name.clone());
+            tenant = tenant.or(payer);
+            Team::again(&before.started)?.led_by(&before.agent)
+        }
         (path, before) => {
             let mut file = path.as_deref().map_or_else(|| Ok(AgentFile::default()), AgentFile::read)?;
             let manifest = match (before, &args.manifest) {
@@ -58,6 +64,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
                 file.model = Models::default();
                 file.base_url = None;
             }
+            tenant = tenant.or_else(|| file.tenant.take());
             let model = args.model.as_deref().map(|model| absolute_script(model, &here));
             let model = model.or_else(|| config.model.clone());
             let origin = match &args.model {
@@ -77,12 +84,17 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         entry.agent.base_url = None;
         entry.origin = "--model".into();
     }
-    if let Some(Backend::Local) = args.sandbox {
-        entry.sandbox.backend = Some("local".into());
+    if let Some(backend) = args.sandbox {
+        entry.sandbox.backend = Some(backend.name().into());
+    }
+    if args.image.is_some() {
+        entry.sandbox.image = args.image.clone();
     }
     if args.isolation.is_some() {
         entry.sandbox.isolation = args.isolation;
     }
+    let tenant = tenant.or_else(|| config.tenant.clone());
+    let tenant = tenant::find(&home, &config.tenants, tenant.as_deref(), host::now_ms())?;
     let wiring = Wiring::connect(&home, &config, &team.mcp()).await?;
     let agents = team.hosts(&wiring)?;
     let workspace = args.workspace.as_deref().map(absolute).transpose()?;
@@ -98,6 +110,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         }
         _ => team.entry.manifest.root.clone(),
     };
+    let snapshots = team.snapshots(&home)?;
     let (mut entry, members) = team.members(&root)?;
     let id = uuid::Uuid::now_v7().to_string();
     // One key for a whole conversation: its beginning stays the same.
@@ -114,6 +127,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         workspace,
         parent: None,
         depth: 0,
+        terms: Terms { prices: config.prices.clone(), tenant },
         labels: args.session.iter().map(|name| ("session".to_owned(), name.clone())).collect(),
     };
     // Held until the run is over: see `Before`.
@@ -130,7 +144,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     };
     let observer = observer(args.json, config.prices.clone());
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
-    let host = host::host(journal, agents, observer, cancel);
+    let host = host::host(journal, agents, snapshots, observer, cancel);
     let id = new.id.clone();
     let result = report(&id, args.json, mooring_harness::start(&host, new).await);
     wiring.close().await;

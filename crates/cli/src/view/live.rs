@@ -101,6 +101,7 @@ impl Observer for Terminal {
             let now = match &record.event {
                 Event::SandboxRequested(_) => Some("starting the sandbox".to_owned()),
                 Event::ModelRequested(request) => Some(format!("turn {} · asking the model", request.turn)),
+                Event::CompactionRequested(_) => Some("shortening the conversation".to_owned()),
                 Event::ToolRequested(request) => Some(format!(
                     "turn {} · {} {}",
                     request.turn,
@@ -110,6 +111,8 @@ impl Observer for Terminal {
                 Event::SandboxReady(_)
                 | Event::ModelCompleted(_)
                 | Event::ModelFailed(_)
+                | Event::Compacted(_)
+                | Event::CompactionFailed(_)
                 | Event::SandboxLost(_)
                 | Event::RunFinished(_) => None,
                 _ => shown.now.take().map(|(what, _)| what),

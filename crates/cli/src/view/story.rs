@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use anstyle::{AnsiColor, Style};
-use mooring_journal::event::{Egress, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted};
+use mooring_harness::{Budget, Resource};
+use mooring_journal::event::{
+    Compacted, Egress, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted,
+};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
 use serde_json::Value;
@@ -97,6 +100,16 @@ impl Story {
             }
             Event::SandboxReady(ready) => self.sandbox_ready(ready),
             Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", tidy(&lost.reason)),
+            Event::SnapshotTaken(taken) => format!(
+                "{DIM}snapshot {} · {} · {} bytes added · {}{DIM:#}\n",
+                taken.snapshot,
+                count(taken.files, "file"),
+                number(taken.added_bytes),
+                duration(taken.duration_ms)
+            ),
+            Event::SnapshotFailed(failed) => {
+                format!("{BAD}no snapshot{BAD:#}  {}\n", tidy(&failed.reason))
+            }
             Event::ContextAdded(context) => {
                 let read =
                     context.sources.iter().map(|source| one_line(source, 60)).collect::<Vec<_>>().join(", ");
@@ -144,9 +157,28 @@ impl Story {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
             }
             Event::Egress(egress) => self.egress(egress),
+            Event::RunForked(forked) => {
+                let said: Vec<String> = forked.input.iter().map(item_text).collect();
+                let said =
+                    if said.is_empty() { String::new() } else { indent(&said.join("\n"), "> ") + "\n" };
+                let place = place(forked.session.is_some(), !forked.items.is_empty());
+                format!("{DIM}forked from event {} of run {}{place}{DIM:#}\n{said}", forked.at, forked.from)
+            }
+            Event::RunImported(imported) => {
+                let place = place(imported.session.is_some(), !imported.items.is_empty());
+                format!("{DIM}brought in, as {} wrote it{place}{DIM:#}\n", safe(&imported.runtime))
+            }
             Event::GuardrailChecked(checked) => checks::guardrail(checked),
             Event::OutputChecked(checked) => checks::output(checked),
             Event::CancelRequested(cancel) => format!("\n{BAD}cancelled{BAD:#} by {}\n", safe(&cancel.by)),
+            Event::BudgetGranted(granted) => {
+                format!("{DIM}account {} grants {}{DIM:#}\n", safe(&granted.account), grant(&granted.granted))
+            }
+            Event::Compacted(compacted) => self.compacted(compacted),
+            Event::CompactionFailed(failed) => {
+                format!("\n{DIM}the conversation stays as it is: {}{DIM:#}\n", one_line(&failed.reason, 150))
+            }
+            Event::DeadlinePassed(passed) => format!("\n{BAD}time is up{BAD:#}  {}\n", safe(&passed.limit)),
             Event::RunFinished(finished) => self.finished(record, finished),
             Event::Reward(reward) => format!("reward  {} from {}\n", reward.value, safe(&reward.source)),
             Event::Unknown(fields) => {
@@ -213,11 +245,31 @@ impl Story {
         format!("{head}{DIM:#}\n{body}")
     }
 
+    fn compacted(&mut self, compacted: &Compacted) -> String {
+        let usage: Usage = serde_json::from_value(compacted.usage.clone()).unwrap_or_default();
+        let recorded = compacted.cost.as_deref().and_then(|cost| Cost::parse(cost).ok());
+        let cost = recorded.or_else(|| self.prices.cost(&compacted.model, &usage));
+        self.cost = self.cost.and_then(|sum| Some([sum, cost?].into_iter().sum()));
+        let part = count(compacted.to - compacted.from.min(compacted.to), "item");
+        let head = format!(
+            "\n{BOLD}shortened{BOLD:#} {DIM}· {part} into {} · {} in · {} out · {}{DIM:#}\n",
+            compacted.items.len(),
+            number(usage.input_tokens),
+            number(usage.output_tokens),
+            duration(compacted.duration_ms)
+        );
+        let last = compacted.items.last().and_then(|item| serde_json::from_value::<Item>(item.clone()).ok());
+        let text = last.map(|item| self.fold(&item.text())).unwrap_or_default();
+        head + &indent(&text, &format!("  {DIM}│{DIM:#} ")) + "\n"
+    }
+
     fn price(&mut self, answer: &ModelCompleted) {
         // Of a chain, the answer names who gave it; alone, the provider may call the model otherwise than we do.
         let model = if self.model.1 { &answer.model } else { &self.model.0 };
         let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
-        let cost = self.prices.cost(model, &usage);
+        // What was recorded, tries that failed included; a run that knew no price may have one now.
+        let recorded = answer.cost.as_deref().and_then(|cost| Cost::parse(cost).ok());
+        let cost = recorded.or_else(|| self.prices.cost(model, &usage));
         self.cost = self.cost.and_then(|sum| Some([sum, cost?].into_iter().sum()));
     }
 
@@ -332,6 +384,20 @@ impl Story {
     }
 }
 
+/// What became of the workspace where a run goes on elsewhere.
+fn place(restored: bool, anew: bool) -> &'static str {
+    match (restored, anew) {
+        (true, _) => " · workspace restored",
+        (false, true) => " · workspace made anew",
+        (false, false) => "",
+    }
+}
+
+/// The text of an item.
+fn item_text(item: &Value) -> String {
+    serde_json::from_value::<Item>(item.clone()).map(|item| tidy(&item.text())).unwrap_or_default()
+}
+
 /// What a call is asked to do, in a line.
 pub(crate) fn describe(tool: &str, input: &str, prepared: &Value) -> String {
     let arguments: Value = serde_json::from_str(input).unwrap_or_default();
@@ -400,4 +466,11 @@ fn tidy(text: &str) -> String {
 
 fn indent(text: &str, with: &str) -> String {
     text.lines().map(|line| format!("{with}{line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// What a tenant's account has set aside, in a line.
+fn grant(granted: &Value) -> String {
+    let budget: Budget = serde_json::from_value(granted.clone()).unwrap_or_default();
+    let part = |resource: Resource| Some(resource.show(budget.of(resource)?));
+    Resource::ALL.into_iter().filter_map(part).collect::<Vec<_>>().join(" · ")
 }

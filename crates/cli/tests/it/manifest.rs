@@ -1,6 +1,9 @@
 //! `moor manifest`.
 
-use crate::moor::{Moor, repository};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::moor::{Moor, exec, repository, say};
 
 #[test]
 fn check_says_what_is_wrong_where() {
@@ -75,6 +78,94 @@ fn what_was_locked_is_staged_again_or_refused() {
 
     assert_eq!(moor.run(&["manifest", "lock", "m.yaml"]).code, Some(0));
     assert_eq!(moor.run(&["manifest", "apply", "m.yaml", "--root", "two"]).code, Some(0));
+}
+
+/// Every path below a directory, with its mode and content.
+fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Option<Vec<u8>>)> {
+    let mut found = BTreeMap::new();
+    let mut due = vec![root.to_owned()];
+    while let Some(directory) = due.pop() {
+        for entry in fs_err::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let about = fs_err::symlink_metadata(&path).unwrap();
+            let content = about.is_file().then(|| fs_err::read(&path).unwrap());
+            if about.is_dir() {
+                due.push(path.clone());
+            }
+            let mode = std::os::unix::fs::MetadataExt::mode(&about);
+            found.insert(path.strip_prefix(root).unwrap().to_owned(), (mode, content));
+        }
+    }
+    found
+}
+
+/// Every manifest of the corpus that needs nothing but files, and one with files of this host.
+#[test]
+fn apply_gives_the_tree_that_the_sdk_gives() {
+    let moor = Moor::new();
+    moor.write("docs/deep/b.txt", "b");
+    moor.write("note.txt", "n");
+    let host = r#"{"entries": {"in/docs": {"type": "local_dir", "src": "docs"},
+        "note": {"type": "local_file", "src": "note.txt", "permissions": {"owner": 6, "group": 4, "other": 0}}}}"#;
+    let mut manifests = BTreeMap::from([("host".to_owned(), host.to_owned())]);
+    let corpus = repository().join("crates/manifest/tests/corpus/valid");
+    for file in fs_err::read_dir(corpus).unwrap() {
+        let path = file.unwrap().path();
+        let text = fs_err::read_to_string(&path).unwrap();
+        let plain = !["git_repo", "local_", "_mount\"", "\"name\"", "\"path\""]
+            .iter()
+            .any(|word| text.contains(word));
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        // Ours refuses two of them on purpose: modes that are none, and a file that is a directory too. And the SDK
+        // starts a process for each of many files.
+        if plain && !["11_", "40_", "41_"].iter().any(|number| name.starts_with(number)) {
+            manifests.insert(name, text);
+        }
+    }
+    assert!(manifests.len() > 8, "the corpus is here: {manifests:?}");
+
+    let python = repository().join("target/counterparts/venv/bin/python");
+    assert!(python.exists(), "{} is missing: run scripts/setup --tests", python.display());
+    let cases = manifests.iter().map(|(name, text)| {
+        let manifest: serde_json::Value = serde_json::from_str(text).unwrap();
+        serde_json::json!({ "manifest": manifest, "root": moor.path(&format!("theirs-{name}")) }).to_string()
+            + "\n"
+    });
+    moor.write("cases", &cases.collect::<String>());
+    let staged = std::process::Command::new(python)
+        .arg(repository().join("crates/cli/tests/stage.py"))
+        .current_dir(moor.path("."))
+        .stdin(std::fs::File::open(moor.path("cases")).unwrap())
+        .output()
+        .unwrap();
+    assert!(staged.status.success(), "{}", String::from_utf8_lossy(&staged.stderr));
+    for (name, text) in manifests {
+        moor.write(&format!("{name}.json"), &text);
+        let ours = format!("ours-{name}");
+        let applied = moor.run(&["manifest", "apply", &format!("{name}.json"), "--root", &ours]);
+        assert_eq!(applied.code, Some(0), "{name}: {}", applied.err);
+        assert_eq!(tree(&moor.path(&ours)), tree(&moor.path(&format!("theirs-{name}"))), "{name}");
+    }
+}
+
+#[test]
+fn a_run_leaves_what_its_manifest_asks_for_or_has_failed() {
+    let moor = Moor::new();
+    moor.write(
+        "m.yaml",
+        "x-mooring: {setup: [echo ready > state], outputs: [report.md, {path: more, required: false}]}\n",
+    );
+    let write = |file: &str| {
+        moor.write("s.jsonl", &[exec(0, &[&format!("cat state; true > {file}")]), say("Done.")].concat());
+        moor.run(&["run", "--json", "--model", "script:s.jsonl", "--manifest", "m.yaml", "go"])
+    };
+    let left = write("report.md");
+    assert_eq!(left.code, Some(0), "{}{}", left.out, left.err);
+    assert!(left.out.contains("ready"), "setup ran before: {}", left.out);
+    let missing = write("other.md");
+    assert_eq!(missing.code, Some(1), "{}{}", missing.out, missing.err);
+    let why = "the manifest asks for outputs that are not there: 'report.md'";
+    assert!(missing.out.contains("outputs_missing") && missing.out.contains(why), "{}", missing.out);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::child::ChildRun;
 use super::{Driver, elapsed_ms, json};
 use crate::policy::{self, Action, Asked, digest};
 use crate::team::handed_over;
-use crate::{Approval, Call, CallStatus, Finished, HarnessError, Live, Status, SubAgent};
+use crate::{Approval, Budget, Call, CallStatus, Finished, HarnessError, Live, Status, SubAgent};
 
 /// What the model is told of a call that a crash left in doubt.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown: the runtime was interrupted while this call was running. \
@@ -113,7 +113,7 @@ impl Driver<'_> {
         drop(running);
         if let Some(reason) = lost {
             self.session = None;
-            let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+            let session_id = self.state.sandbox.session_id.clone();
             self.push(Event::SandboxLost(SandboxLost { session_id, reason }))?;
         }
         Ok(())
@@ -129,18 +129,28 @@ impl Driver<'_> {
         self.cancel_judges().await?;
         let open: Vec<Call> = self.state.open_calls().cloned().collect();
         for call in open {
-            if let Some(child) = &call.child {
-                self.cancel_child(child).await?;
-            }
+            let spent = match &call.child {
+                Some(child) => Some(self.cancel_child(child).await?),
+                None => None,
+            };
+            let why = if self.state.cancelling { "the run was cancelled" } else { "the run's time was up" };
             let began = call.status != CallStatus::New;
             let text = if matches!(call.status, CallStatus::Unchecked(_)) {
-                "cancelled: the run was cancelled before guardrails had looked at what this call gave; it took effect."
+                format!(
+                    "cancelled: {why} before guardrails had looked at what this call gave; it took effect."
+                )
             } else if began {
-                "cancelled: the run was cancelled while this call was running; it may have taken effect in part."
+                format!("cancelled: {why} while this call was running; it may have taken effect in part.")
             } else {
-                "cancelled: the run was cancelled before this call began."
+                format!("cancelled: {why} before this call began.")
             };
-            self.push(answer(self.state.turns, &call, "cancelled", "runtime", text))?;
+            let mut event = answer(self.state.turns, &call, "cancelled", "runtime", &text);
+            if let Event::ToolCompleted(completed) = &mut event
+                && let Some(spent) = spent
+            {
+                completed.spent = json(&spent);
+            }
+            self.push(event)?;
         }
         Ok(())
     }
@@ -151,15 +161,20 @@ impl Driver<'_> {
         let calls: Vec<Call> = self.state.open_calls().cloned().collect();
         let mut ready = Vec::with_capacity(calls.len());
         let mut durability = Durability::Process;
-        // Each run that begins now gets an equal share of what is left.
-        let agents = &self.state.agent.agents;
-        let starts = |call: &&Call| {
-            call.status == CallStatus::New && agents.iter().any(|agent| agent.tool_name() == call.tool)
+        // Each run that begins now gets its share of what is left.
+        let mate = |call: &Call| {
+            let agents = &self.state.agent.agents;
+            let agent = agents.iter().find(|agent| agent.tool_name() == call.tool)?;
+            (call.status == CallStatus::New).then_some(agent.agent.as_str())
         };
-        let share = self.share(calls.iter().filter(starts).count() as u64);
+        let mates: Vec<Option<&str>> = calls.iter().map(mate).collect();
+        let starting: Vec<&str> = mates.iter().copied().flatten().collect();
+        let mut shares = self.shares(&starting).into_iter();
+        let shares: Vec<Budget> =
+            mates.iter().map(|mate| mate.and_then(|_| shares.next()).unwrap_or_default()).collect();
         // Of those that guardrails have yet to look at, the outputs are there.
         let open = |call: &Call| !call.waits() && !matches!(call.status, CallStatus::Unchecked(_));
-        for call in calls.into_iter().filter(open) {
+        for (call, share) in calls.into_iter().zip(shares).filter(|(call, _)| open(call)) {
             let (target, input) = match self.resolve(&call) {
                 Ok(resolved) => resolved,
                 Err(reason) => {
@@ -193,7 +208,7 @@ impl Driver<'_> {
                 let work = match target {
                     Target::Tool(tool) => Work::Tool { tool, input, prepared, in_doubt: true },
                     Target::Agent(agent) => {
-                        let id = call.child.clone().unwrap_or_else(|| self.child_id(&call));
+                        let id = call.child.clone().unwrap_or_else(|| self.state.child_id(&self.run, &call));
                         match self.child(&call, &agent, &input, id, &call.reserved) {
                             Ok(child) => Work::Child(Box::new(child)),
                             Err(reason) => {
@@ -225,7 +240,7 @@ impl Driver<'_> {
                     continue;
                 }
                 Target::Agent(agent) => {
-                    let id = self.child_id(&call);
+                    let id = self.state.child_id(&self.run, &call);
                     match self.child(&call, &agent, &input, id.clone(), &share) {
                         Ok(child) => {
                             requested.effect =
@@ -447,7 +462,10 @@ impl Driver<'_> {
         let call_id = call.call_id.clone();
         ToolContext {
             session: self.session.clone().unwrap_or_else(|| Arc::new(NoSandbox)),
-            key: format!("{}:{}:{}", self.run, self.state.turns, call.call_id),
+            key: call
+                .key
+                .clone()
+                .unwrap_or_else(|| format!("{}:{}:{}", self.run, self.state.turns, call.call_id)),
             progress: Arc::new(move |text: &str| {
                 observer.live(Live::ToolOutput { call_id: call_id.clone(), text: text.to_owned() });
             }),

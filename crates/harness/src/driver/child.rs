@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::ready::guards;
 use super::{Driver, begin, by_name, finished, json, left, owner, refuse, seat, take_up};
-use crate::run::{Finished, Host, Member, NewRun};
+use crate::run::{Finished, Host, Limits, Member, NewRun, Terms};
 use crate::team::MAX_DEPTH;
-use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Status, SubAgent, SubSandbox};
+use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Spent, Status, SubAgent, SubSandbox};
 
 /// A run that a call starts, or goes on with.
 pub(super) struct ChildRun {
@@ -49,17 +49,22 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The id of the run that a call starts.
-    pub(super) fn child_id(&self, call: &Call) -> RunId {
-        // Its place among the turn's calls: two calls may have one id.
-        let place = self.state.calls.iter().take_while(|other| *other != call).count();
-        RunId(format!("{}-{}-{place}", self.run, self.state.turns))
+    /// What each of so many gets that begin now and have no limits of their own.
+    pub(super) fn share(&self, runs: u64) -> Budget {
+        Budget::left(&self.state.limits, &self.state.spent, &self.set_aside()).part(runs)
     }
 
-    /// What is set aside for each of so many runs that begin now.
-    pub(super) fn share(&self, runs: u64) -> Budget {
-        let reserved = self.state.open_calls().map(|call| &call.reserved);
-        Budget::left(&self.state.limits, &self.state.spent, reserved).share(runs)
+    /// What is set aside for the runs of calls.
+    fn set_aside(&self) -> Vec<Budget> {
+        self.state.open_calls().map(|call| call.reserved).collect()
+    }
+
+    /// What is set aside for the runs of these agents, which begin now.
+    pub(super) fn shares(&self, agents: &[&str]) -> Vec<Budget> {
+        // An agent that cannot be read is told of when its run is made.
+        let limits = |agent: &&str| self.member(agent).map(|member| member.limits).unwrap_or_default();
+        let limits: Vec<Limits> = agents.iter().map(limits).collect();
+        Budget::left(&self.state.limits, &self.state.spent, &self.set_aside()).shares(&limits)
     }
 
     /// The run of a call to a sub-agent, or what to tell the model.
@@ -119,30 +124,32 @@ impl Driver<'_> {
             workspace: None,
             parent: Some(Parent { run: self.run.clone(), call_id: Some(call.call_id.clone()), seq: None }),
             depth,
+            // What models cost is recorded with this run; what it may use is a share of this run's.
+            terms: Terms { prices: self.state.prices().clone(), tenant: None },
             labels,
         };
         Ok(ChildRun { host, new, fork_of })
     }
 
-    /// Cancels a run that belongs to this one, if there is one of that id and it is not over.
-    pub(super) fn cancel_child<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<(), HarnessError>> {
+    /// Cancels a run that belongs to this one, if there is one of that id and it is not over; gives what it used.
+    pub(super) fn cancel_child<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Spent, HarnessError>> {
         Box::pin(async move {
             let claim = match self.host.journal.claim(id, &owner(self.host)).await {
-                Err(JournalError::UnknownRun { .. }) => return Ok(()),
+                Err(JournalError::UnknownRun { .. }) => return Ok(Spent::default()),
                 claim => claim?,
             };
             if claim.last_seq == 0 {
-                return Ok(());
+                return Ok(Spent::default());
             }
             let left = left(self.host, id).await?;
             if !matches!(left.state.status, Status::Running | Status::Waiting) {
-                return Ok(());
+                return Ok(left.state.spent);
             }
             let mut host = self.host.clone();
             host.cancel = CancellationToken::new();
             host.cancel.cancel();
             host.observer = Arc::new(Nested(Arc::clone(&self.host.observer)));
-            take_up(&host, id, claim, left).await?.drive().await.map(drop)
+            take_up(&host, id, claim, left).await?.drive().await.map(|ended| ended.spent)
         })
     }
 

@@ -26,7 +26,7 @@ impl Driver<'_> {
         let Some(client) = seat(self.host, &self.run, entry)?.sandbox.clone() else {
             return Err(HarnessError::Missing { run: self.run.clone(), what: "a sandbox".into() });
         };
-        let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+        let session_id = self.state.sandbox.session_id.clone();
         self.push(Event::SandboxRequested(SandboxRequested {
             session_id: session_id.clone(),
             backend: client.backend_id().into(),
@@ -110,7 +110,7 @@ impl Driver<'_> {
             .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
         let base = started.manifest_base.clone().unwrap_or_default();
         let plan = plan(client, &manifest, Path::new(&base)).await?;
-        let workspace = started.sandbox["workspace"].as_str().map(Into::into);
+        let workspace = self.state.sandbox.workspace.as_ref().map(Into::into);
         let request = CreateRequest { session_id: session_id.into(), manifest, workspace };
         let session = client.create(request).await?;
         session.start().await?;

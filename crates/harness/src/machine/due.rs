@@ -3,7 +3,9 @@
 use mooring_journal::event::{RunError, RunFinished};
 use mooring_model::StopReason;
 
-use super::{Call, CallStatus, Next, State, Status};
+use crate::budget::Resource;
+
+use super::{Call, CallStatus, Next, Snapshots, State, Status};
 use crate::Stage;
 
 impl State {
@@ -18,6 +20,9 @@ impl State {
         }
         if let Some(tripped) = &self.checks.tripped {
             return self.finish(Status::Failed, None, Some(tripped.clone()));
+        }
+        if let Some(over) = self.meter.over {
+            return if open { Next::Abandon } else { self.exhausted(self.over(over)) };
         }
         if let Some(reason) = &self.sandbox.failure {
             return self.finish(Status::Failed, None, Some(error("sandbox", reason.clone())));
@@ -34,14 +39,17 @@ impl State {
         if let Some(most) = self.limits.max_tool_calls {
             let new = self.open_calls().filter(|call| call.status == CallStatus::New).count() as u64;
             if new > 0 && self.spent.tool_calls + new > most {
-                return self.exhausted(&format!(
-                    "the run made {} tool calls of at most {most}, and {new} more are asked for. Raise max_tool_calls",
-                    self.spent.tool_calls
-                ));
+                let over = self.over(Resource::ToolCalls);
+                return self
+                    .exhausted(format!("{new} more tool calls are asked for than the run may make: {over}"));
             }
         }
         if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
             return Next::Sandbox;
+        }
+        let partly = self.calls.iter().any(|call| call.status != CallStatus::New);
+        if !partly && self.snapshot_due(false) {
+            return Next::Snapshot;
         }
         if self.context_due {
             return Next::Context;
@@ -53,7 +61,7 @@ impl State {
             return Next::HandOff { to: to.clone() };
         }
         match &self.last_answer {
-            Some(answer) if !answer.called => match &answer.stop_reason {
+            Some(answer) if !answer.called && !self.asked_since => match &answer.stop_reason {
                 // The provider paused a long turn; it goes on when asked again.
                 StopReason::Other(word) if word == "pause_turn" => self.next_turn(),
                 StopReason::MaxOutputTokens => {
@@ -82,11 +90,14 @@ impl State {
                 StopReason::Other(word) => word != "pause_turn",
                 StopReason::MaxOutputTokens | StopReason::Refusal => false,
             };
-            ends && !answer.called
+            ends && !answer.called && !self.asked_since
         })
     }
 
     pub(super) fn next_turn(&self) -> Next {
+        if self.spent.turns >= self.limits.max_turns && self.limits.max_turns < self.own_limits.max_turns {
+            return self.exhausted(self.over(Resource::Turns));
+        }
         if self.spent.turns >= self.limits.max_turns {
             let message = format!(
                 "the run took {} turns, its limit, without an answer. Raise max_turns in the agent's [limits]",
@@ -94,13 +105,15 @@ impl State {
             );
             return self.finish(Status::Failed, None, Some(error("max_turns", message)));
         }
-        if let Some(most) = self.limits.max_tokens
-            && self.tokens_left() == Some(0)
-        {
-            return self.exhausted(&format!(
-                "the run used {} tokens of at most {most}, and the next answer would take it over. Raise max_tokens",
-                self.spent.usage.total()
-            ));
+        if let Some(part) = self.compaction_due() {
+            return Next::Compact(part);
+        }
+        if let Some(overflow) = &self.compactions.overflow {
+            let text = self.last_answer.as_ref().map(|answer| answer.text.clone());
+            return self.finish(Status::Failed, text.filter(|text| !text.is_empty()), Some(overflow.clone()));
+        }
+        if let Some(resource) = self.no_room() {
+            return self.exhausted(self.over(resource));
         }
         if self.sandbox.needed && !self.sandbox.running {
             return Next::Sandbox;
@@ -108,23 +121,28 @@ impl State {
         Next::Model
     }
 
-    /// How many tokens the model may produce next; `None` without a limit. What it will read is reserved: at least
-    /// the conversation of the last call, which has only grown since.
-    pub fn tokens_left(&self) -> Option<u64> {
-        let most = self.limits.max_tokens?;
-        let read = self.last_answer.as_ref().map_or(0, |answer| answer.usage.total());
-        Some(most.saturating_sub(self.spent.usage.total() + read))
-    }
-
     /// The run ends with what it has.
-    fn exhausted(&self, message: &str) -> Next {
+    fn exhausted(&self, message: String) -> Next {
         let output =
             self.last_answer.as_ref().map(|answer| answer.text.clone()).filter(|text| !text.is_empty());
-        let error = error("budget_exhausted", format!("{message} in the agent's [limits] for the next run"));
-        self.finish(Status::Failed, output, Some(error))
+        self.finish(Status::Failed, output, Some(error("budget_exhausted", message)))
+    }
+
+    /// Whether a snapshot is wanted of what the workspace holds now.
+    fn snapshot_due(&self, ending: bool) -> bool {
+        self.sandbox.running
+            && self.sandbox.unsaved
+            && match self.sandbox.snapshots {
+                Snapshots::Never => false,
+                Snapshots::Turn => true,
+                Snapshots::End => ending || self.turns == 0,
+            }
     }
 
     pub(super) fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
+        if self.snapshot_due(true) {
+            return Next::Snapshot;
+        }
         // What guardrails did not see is not given away in part either.
         let guarded = || self.agent.guardrails.iter().any(|guardrail| guardrail.on == Stage::Output);
         let output = output.filter(|_| status == Status::Completed || !guarded());

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mooring_harness::{Answer, HarnessError, NewRun, State, Status, answer, resume, start};
+use mooring_harness::{Answer, HarnessError, NewRun, State, Status, answer, resume, settle, start};
+use mooring_journal::event::Tenant;
 use mooring_journal::{
-    Append, BoxFuture, Claim, Event, Journal, JournalError, MemoryJournal, Record, RunId, RunRow,
+    Amounts, Append, BoxFuture, Claim, Event, Holding, Journal, JournalError, MemoryJournal, Record, RunId,
+    RunRow,
 };
 use mooring_model::Item;
 use proptest::prelude::*;
@@ -18,9 +20,9 @@ use crate::world::{World, call, events, host, new_run, script, tools};
 /// before the driver hears of it.
 #[derive(Debug)]
 pub(crate) struct Dying {
-    inner: MemoryJournal,
-    appends_left: AtomicU64,
-    after: bool,
+    pub(crate) inner: MemoryJournal,
+    pub(crate) appends_left: AtomicU64,
+    pub(crate) after: bool,
 }
 
 impl Dying {
@@ -78,6 +80,29 @@ impl Journal for Dying {
     fn signals<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<String>, JournalError>> {
         self.inner.signals(run)
     }
+
+    fn reserve<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        want: &'a Amounts,
+        limit: &'a Amounts,
+    ) -> BoxFuture<'a, Result<Amounts, JournalError>> {
+        self.inner.reserve(account, holder, want, limit)
+    }
+
+    fn settle<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        spent: &'a Amounts,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        self.inner.settle(account, holder, spent)
+    }
+
+    fn holdings(&self) -> BoxFuture<'_, Result<Vec<Holding>, JournalError>> {
+        self.inner.holdings()
+    }
 }
 
 /// Where the driver dies.
@@ -110,6 +135,9 @@ fn asking() -> NewRun {
     let mut new = new_run("r");
     new.entry.agent.policy =
         serde_json::from_value(json!({"rules": [{"tool": "pay", "action": "ask"}]})).unwrap();
+    // Somebody pays, and what is set aside must come back whatever happens.
+    let limits = json!({"max_tokens": 1_000_000, "max_tool_calls": 1_000});
+    new.terms.tenant = Some(Tenant { name: "acme".into(), account: "acme".into(), limits });
     new
 }
 
@@ -190,6 +218,11 @@ async fn survive(plan: &[Vec<&'static str>], deaths: &[Death]) -> usize {
 
     let records = events(&memory, "r").await;
     let state = State::fold(&records).unwrap().unwrap();
+    // Where the last driver died before it settled the account, anybody may.
+    settle(&memory, "acme", &run, "ann").await.unwrap();
+    let holding = memory.holdings().await.unwrap().remove(0);
+    assert_eq!((holding.open, holding.amounts["max_tokens"]), (false, state.spent.usage.total()));
+    assert_eq!(holding.amounts["max_tool_calls"], state.spent.tool_calls);
     let count = |wanted: fn(&Event) -> bool| records.iter().filter(|record| wanted(&record.event)).count();
     let asked = count(|event| matches!(event, Event::ApprovalRequested(_)));
     let payments = plan.iter().flatten().filter(|tool| **tool == "pay").count();

@@ -178,32 +178,6 @@ async fn a_tool_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_run_ends_before_it_goes_over_its_tokens() {
-    let journal = Arc::new(MemoryJournal::new());
-    let world = Arc::new(World::default());
-    // Each answer takes 15 tokens, and the next call reads at least as many again.
-    let turns =
-        (0..30).map(|turn| vec![Item::assistant("so far"), call("look", &format!("c{turn}"))]).collect();
-    let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
-    let mut new = new_run("r1");
-    new.entry.limits = Limits { max_tokens: Some(70), ..Limits::default() };
-    let finished = start(&host, new).await.unwrap();
-    assert_eq!((finished.status, finished.turns, finished.usage.total()), (Status::Failed, 4, 60));
-    assert_eq!(finished.output.as_deref(), Some("so far"), "what it has is not lost");
-    assert_eq!(finished.error.unwrap().code, "budget_exhausted");
-    // What each call may produce is what is left after what it reads.
-    let asked: Vec<serde_json::Value> = events(journal.as_ref(), "r1")
-        .await
-        .into_iter()
-        .filter_map(|record| match record.event {
-            Event::ModelRequested(request) => Some(request.settings["max_output_tokens"].clone()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(asked, [json!(70), json!(40), json!(25), json!(10)]);
-}
-
-#[tokio::test]
 async fn a_run_ends_before_it_makes_too_many_calls() {
     let journal = Arc::new(MemoryJournal::new());
     let world = Arc::new(World::default());

@@ -4,9 +4,13 @@
 
 mod agents;
 mod approval;
+mod budget;
+mod compaction;
 mod crash;
 mod crash_checks;
 mod driver;
+mod families;
+mod fork;
 mod guardrail;
 mod hooks;
 mod machine;

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex};
 use mooring_capability::{BoxFuture, Effect, Question, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
 use mooring_harness::{
     AgentHost, Answer, GuardrailSpec, Handoff, HandoffFilter, HarnessError, Hooks, Host, Member, NewRun,
-    Silent, State, Status, SubAgent, SubSandbox, answer, resume, start,
+    Silent, State, Status, SubAgent, SubSandbox, answer, fold, resume, settle, start,
 };
+use mooring_journal::event::Tenant;
 use mooring_journal::{
-    Append, Claim, Durability, Event, Journal, JournalError, MemoryJournal, Record, RunId, RunRow,
+    Amounts, Append, Claim, Durability, Event, Holding, Journal, JournalError, MemoryJournal, Record, RunId,
+    RunRow,
 };
 use mooring_model::{Item, ToolKind, ToolSpec};
 use serde_json::{Map, Value, json};
@@ -329,6 +331,29 @@ impl Journal for Store {
     ) -> mooring_journal::BoxFuture<'a, Result<Vec<String>, JournalError>> {
         Box::pin(async move { self.inner().signals(run).await })
     }
+
+    fn reserve<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        want: &'a Amounts,
+        limit: &'a Amounts,
+    ) -> mooring_journal::BoxFuture<'a, Result<Amounts, JournalError>> {
+        Box::pin(async move { self.inner().reserve(account, holder, want, limit).await })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        account: &'a str,
+        holder: &'a RunId,
+        spent: &'a Amounts,
+    ) -> mooring_journal::BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move { self.inner().settle(account, holder, spent).await })
+    }
+
+    fn holdings(&self) -> mooring_journal::BoxFuture<'_, Result<Vec<Holding>, JournalError>> {
+        Box::pin(async move { self.inner().holdings().await })
+    }
 }
 
 /// A generated run: a tree of agents, each with a script, a policy and limits.
@@ -371,7 +396,12 @@ impl Plan {
                 one.limits.max_tool_calls = Some(rng.below(8));
             }
             if rng.chance(10) {
-                one.limits.max_tokens = Some(20 + rng.below(400));
+                one.limits.max_tokens = Some(400 + rng.below(4_000));
+            }
+            if rng.chance(30) {
+                let at_tokens = 20 + rng.below(60);
+                let settings = json!({"at_tokens": at_tokens, "keep_turns": 1, "model": "script:notes"});
+                one.agent.compaction = Some(serde_json::from_value(settings).unwrap());
             }
             if rng.chance(40) {
                 one.agent.guardrails = guardrails(rng);
@@ -403,6 +433,10 @@ impl Plan {
                 new.team.insert(name(level), one);
             }
         }
+        if rng.chance(30) {
+            let limits = json!({"max_tokens": 100_000, "max_tool_calls": 5 + rng.below(100)});
+            new.terms.tenant = Some(Tenant { name: "acme".into(), account: "acme".into(), limits });
+        }
         Self { new, scripts }
     }
 
@@ -413,11 +447,13 @@ impl Plan {
             };
             TOOLS.into_iter().map(tool).collect()
         };
+        let notes = || script((0..50).map(|_| vec![Item::assistant("notes")]).collect());
         let agent = |(name, turns): (&String, &Vec<Vec<Item>>)| {
             (
                 name.clone(),
                 AgentHost {
                     model: script(turns.clone()),
+                    summariser: Some(notes()),
                     tools: tools(),
                     guardrails: Vec::new(),
                     sandbox: None,
@@ -560,7 +596,17 @@ async fn survive(plan: &Plan, faults: &[Fault], rng: &mut Rng) -> (usize, u64) {
             clock.fetch_add(days * 24 * 60 * 60 * 1000, Ordering::Relaxed);
         }
     }
-    check(&store.inner(), &world).await;
+    let journal = store.inner();
+    check(&journal, &world).await;
+    if plan.new.terms.tenant.is_some() {
+        // Where the last driver died before it settled the account, anybody may.
+        settle(&journal, "acme", &run, "ann").await.unwrap();
+        let spent = fold(&journal, &run, |_| {}).await.unwrap().spent;
+        for holding in journal.holdings().await.unwrap() {
+            let used = holding.amounts.get("max_tool_calls").copied();
+            assert!(!holding.open && used.is_none_or(|used| used == spent.tool_calls), "{holding:?}");
+        }
+    }
     (crashes, first)
 }
 

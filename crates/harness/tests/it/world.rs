@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mooring_capability::{BoxFuture, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Limits, Member, NewRun, Observer};
+use mooring_harness::{AgentHost, AgentSpec, Hooks, Host, Limits, Member, NewRun, Observer, Terms};
 use mooring_journal::{Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -161,8 +161,9 @@ pub(crate) fn host(
         journal,
         agents: Arc::new(BTreeMap::from([(
             "tester".into(),
-            AgentHost { model, tools, guardrails: Vec::new(), sandbox: None },
+            AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None },
         )])),
+        snapshots: None,
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
         hooks: Hooks::default(),
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
@@ -197,6 +198,7 @@ pub(crate) fn new_run(id: &str) -> NewRun {
         workspace: None,
         parent: None,
         depth: 0,
+        terms: Terms::default(),
         labels: BTreeMap::new(),
     }
 }

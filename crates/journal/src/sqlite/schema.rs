@@ -51,6 +51,14 @@ const MIGRATIONS: &[&str] = &["
         word TEXT NOT NULL
     ) STRICT;
     CREATE INDEX signals_of_run ON signals (run);
+", "
+    CREATE TABLE holdings (
+        account TEXT NOT NULL,
+        holder TEXT NOT NULL,
+        open INTEGER NOT NULL,
+        amounts TEXT NOT NULL,
+        PRIMARY KEY (account, holder)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// Opens the database for writing, makes it if there is none, and brings it up to date.
@@ -174,11 +182,14 @@ mod tests {
         };
         let second = "ALTER TABLE signals ADD COLUMN at_ms INTEGER";
         let third = "ALTER TABLE signals RENAME COLUMN word TO text";
-        migrate(&mut conn, &home, &[MIGRATIONS[0], second, "no SQL"]).unwrap_err();
+        let with = |more: &[&'static str]| [MIGRATIONS, more].concat();
+        migrate(&mut conn, &home, &with(&[second, "no SQL"])).unwrap_err();
         assert_eq!(columns(&conn), ["id", "run", "word"]);
-        migrate(&mut conn, &home, &[MIGRATIONS[0], second, third]).unwrap();
+        migrate(&mut conn, &home, &with(&[second, third])).unwrap();
         assert_eq!(columns(&conn), ["id", "run", "text", "at_ms"]);
-        assert_eq!(version(&conn, &home).unwrap(), 3);
-        assert!(open_writer(&home).unwrap_err().to_string().contains("its format is 3"));
+        let newer = MIGRATIONS.len() + 2;
+        assert_eq!(version(&conn, &home).unwrap(), newer);
+        let said = open_writer(&home).unwrap_err().to_string();
+        assert!(said.contains(&format!("its format is {newer}")), "{said}");
     }
 }

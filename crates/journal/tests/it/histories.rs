@@ -6,10 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, Egress,
-    GuardrailChecked, HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked,
-    Parent, Reward, RunError, RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
-    ToolCompleted, ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff, History,
+    Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
+    RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
+    SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -47,10 +48,14 @@ fn every_history_loads_and_is_written_back_the_same() {
         [
             "v1-agents.jsonl",
             "v1-approvals.jsonl",
+            "v1-budgets.jsonl",
+            "v1-compaction.jsonl",
             "v1-conversations.jsonl",
             "v1-egress.jsonl",
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
+            "v1-moved.jsonl",
+            "v1-snapshots.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -103,7 +108,7 @@ fn fields_may_be_missing_or_new() {
 /// The database as version 1 wrote it opens, reads, and can be appended to.
 #[tokio::test]
 async fn every_database_opens() {
-    assert_eq!(names(".db"), ["v1.db"]);
+    assert_eq!(names(".db"), ["v1.db", "v2.db"]);
     for name in names(".db") {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.db");
@@ -177,6 +182,7 @@ fn every_event() -> Vec<Record> {
                 items: 2,
                 responses: 1,
                 answers: [("model".to_owned(), 1)].into(),
+                summary: Some(0),
                 read: vec!["sandbox".to_owned()],
             }),
             manifest: json!({"version": 1}),
@@ -184,6 +190,12 @@ fn every_event() -> Vec<Record> {
             manifest_base: Some("base".to_owned()),
             sandbox: json!({"backend": "local"}),
             limits: json!({"max_turns": 1}),
+            prices: json!({"model": {"input": "1", "output": "2"}}),
+            tenant: Some(Tenant {
+                name: "tenant".to_owned(),
+                account: "tenant 2026-08".to_owned(),
+                limits: json!({"max_tokens": 1}),
+            }),
             instructions: "instructions".to_owned(),
             tools: vec![json!({"name": "tool"})],
             team: [("mate".to_owned(), member())].into(),
@@ -197,6 +209,10 @@ fn every_event() -> Vec<Record> {
             labels: [("task".to_owned(), "label".to_owned())].into(),
         })),
         Event::DriverAttached(DriverAttached { pid: 1, runtime: "runtime".to_owned(), resumed: true }),
+        Event::BudgetGranted(BudgetGranted {
+            account: "tenant 2026-08".to_owned(),
+            granted: json!({"max_tokens": 1}),
+        }),
         Event::SandboxRequested(SandboxRequested {
             session_id: "session".to_owned(),
             backend: "local".to_owned(),
@@ -210,6 +226,21 @@ fn every_event() -> Vec<Record> {
             duration_ms: 1,
         }),
         Event::SandboxLost(SandboxLost { session_id: "session".to_owned(), reason: "reason".to_owned() }),
+        Event::SnapshotTaken(SnapshotTaken {
+            snapshot: "snapshot".to_owned(),
+            digest: "digest".to_owned(),
+            session_id: "session".to_owned(),
+            turn: 1,
+            files: 1,
+            bytes: 1,
+            added_bytes: 1,
+            duration_ms: 1,
+        }),
+        Event::SnapshotFailed(SnapshotFailed {
+            session_id: "session".to_owned(),
+            turn: 1,
+            reason: "reason".to_owned(),
+        }),
         Event::ContextAdded(ContextAdded {
             items: vec![json!({"type": "message"})],
             sources: vec!["AGENTS.md".to_owned()],
@@ -222,6 +253,7 @@ fn every_event() -> Vec<Record> {
             model: "model".to_owned(),
             settings: json!({"temperature": 0.5}),
             items: 1,
+            compactions: 1,
         }),
         Event::ModelCompleted(Box::new(ModelCompleted {
             turn: 1,
@@ -232,7 +264,9 @@ fn every_event() -> Vec<Record> {
             usage: json!({"input_tokens": 1}),
             stop_reason: json!("end"),
             capture: json!({"token_ids": [1], "logprobs": [-0.1], "policy_version": "1"}),
+            cost: Some("0.00018".to_owned()),
             attempts: 1,
+            retried_tokens: 1,
             first_output_ms: Some(1),
             duration_ms: 1,
         })),
@@ -241,6 +275,37 @@ fn every_event() -> Vec<Record> {
             kind: "kind".to_owned(),
             message: "message".to_owned(),
             retryable: true,
+            retried_tokens: 1,
+        }),
+        Event::CompactionRequested(CompactionRequested {
+            turn: 1,
+            attempt: 1,
+            from: 1,
+            to: 2,
+            digest: "digest".to_owned(),
+            ordinal: 1,
+            model: "model".to_owned(),
+            settings: json!({"max_output_tokens": 1}),
+        }),
+        Event::Compacted(Box::new(Compacted {
+            turn: 1,
+            from: 1,
+            to: 2,
+            digest: "digest".to_owned(),
+            items: vec![json!({"type": "message"})],
+            ordinal: 1,
+            model: "model".to_owned(),
+            usage: json!({"input_tokens": 1}),
+            cost: Some("0.00018".to_owned()),
+            retried_tokens: 1,
+            duration_ms: 1,
+        })),
+        Event::CompactionFailed(CompactionFailed {
+            turn: 1,
+            reason: "reason".to_owned(),
+            usage: json!({"input_tokens": 1}),
+            cost: Some("0.00018".to_owned()),
+            retried_tokens: 1,
         }),
         Event::ApprovalRequested(ApprovalRequested {
             approval_id: "0123456789ab".to_owned(),
@@ -317,6 +382,20 @@ fn every_event() -> Vec<Record> {
             bytes_down: 4,
             duration_ms: 5,
         })),
+        Event::RunImported(RunImported {
+            runtime: "runtime".to_owned(),
+            exported_ms: 1000,
+            session_id: "session".to_owned(),
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+        }),
+        Event::RunForked(RunForked {
+            from: RunId("other".to_owned()),
+            at: 1,
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+            input: vec![json!({"type": "message"})],
+        }),
         Event::GuardrailChecked(Box::new(GuardrailChecked {
             turn: 1,
             stage: "tool_output".to_owned(),
@@ -336,6 +415,7 @@ fn every_event() -> Vec<Record> {
             repair: json!({"type": "message"}),
         }),
         Event::CancelRequested(CancelRequested { by: "user".to_owned() }),
+        Event::DeadlinePassed(DeadlinePassed { limit: "max_seconds".to_owned() }),
         Event::RunFinished(RunFinished {
             status: "failed".to_owned(),
             output: Some("output".to_owned()),

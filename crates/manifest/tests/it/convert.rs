@@ -149,7 +149,7 @@ x-mooring:
     insta::assert_snapshot!(format!("{:#}\n---\n{}", converted.value, left_out.join("\n")));
 }
 
-fn environment() -> impl Strategy<Value = Value> {
+pub(crate) fn environment() -> impl Strategy<Value = Value> {
     let hosts = proptest::collection::btree_set("(\\*\\.)?[a-z]{1,5}\\.[a-z]{1,5}\\.(com|org)", 1..4);
     let limited = (hosts, any::<bool>()).prop_map(|(hosts, managers)| {
         json!({ "type": "limited", "allowed_hosts": hosts, "allow_package_managers": managers,

@@ -41,3 +41,18 @@ fn a_long_description_is_cut_and_says_so() {
     let total = "/workspace\n".len() + 500 * line;
     assert_eq!(kept.chars().count() + number.parse::<usize>().unwrap(), total);
 }
+
+#[test]
+fn what_is_to_be_there_in_the_end_is_said_too() {
+    let manifest = Manifest::from_value(&json!({ "x-mooring": { "outputs": [
+        "report.md", { "path": "./dist", "required": false, "description": "what was\nbuilt" },
+    ] } }))
+    .unwrap();
+    insta::assert_snapshot!(manifest.describe(3), @r"
+    /workspace
+
+    When you are done, these must be there:
+    - /workspace/report.md
+    - /workspace/./dist (where there is something to put there) — what was built
+    ");
+}

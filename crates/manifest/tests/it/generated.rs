@@ -1,11 +1,12 @@
 //! What holds for every input.
 
+use mooring_manifest::extension::{HostName, HostPattern};
 use mooring_manifest::{
     Entry, EntryKind, EnvVar, Format, GitRepo, Group, LocalDir, LocalFile, Manifest, Owner, RelPath, User,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn kind() -> impl Strategy<Value = Entry> {
     let leaf = prop_oneof![
@@ -52,6 +53,54 @@ pub(crate) fn manifest() -> impl Strategy<Value = Manifest> {
             }
             manifest
         })
+}
+
+/// What may stand below `x-mooring`, nearly always right.
+fn additions() -> impl Strategy<Value = Value> {
+    let size = prop_oneof![
+        (1..u64::from(u32::MAX)).prop_map(Value::from),
+        "[1-9][0-9]{0,3} ?([KMGT]iB|[kMG]B|B)?".prop_map(Value::from)
+    ];
+    let time =
+        prop_oneof![(1..100_000_u64).prop_map(Value::from), "[1-9][0-9]{0,3}[smhd]".prop_map(Value::from)];
+    let cpu = prop_oneof![
+        (1..64_u32).prop_map(Value::from),
+        (1..64_000_u32).prop_map(|cpu| json!(f64::from(cpu) / 1000.0))
+    ];
+    let resources = (cpu, size.clone(), 1..999_u64, size, time.clone()).prop_map(|(cpu, memory, pids, disk, wall_clock)| {
+        json!({ "cpu": cpu, "memory": memory, "pids": pids, "disk": disk, "wall_clock": wall_clock })
+    });
+    let host = "(\\*\\.)?[a-zA-Z][a-z0-9]{0,4}(\\.[a-z][a-z0-9-]{0,3}z){1,2}";
+    let rule = prop_oneof![
+        host.prop_map(Value::from),
+        (host, vec(1..=u16::MAX, 0..3), vec("[a-zA-Z]{1,6}", 0..3), vec("/[a-z/%0-9]{0,8}\\*?", 0..3))
+            .prop_map(|(host, ports, methods, paths)| {
+                json!({ "host": host, "ports": ports, "methods": methods, "paths": paths })
+            }),
+    ];
+    let network = prop_oneof![
+        Just(json!("deny")),
+        Just(json!("unrestricted")),
+        vec(rule, 0..4).prop_map(|rules| json!({ "allow": rules })),
+    ];
+    let setup = vec(
+        prop_oneof![
+            any::<String>().prop_map(Value::from),
+            (any::<String>(), "[a-z./]{0,6}", time)
+                .prop_map(|(run, cwd, timeout)| json!({ "run": run, "cwd": cwd, "timeout": timeout })),
+        ],
+        0..3,
+    );
+    let git = ("[a-z/.]{0,6}", prop_oneof![Just(json!("full")), (1..9_u32).prop_map(Value::from)], any::<(bool, bool)>())
+        .prop_map(|(path, depth, (submodules, lfs))| json!({ path: { "depth": depth, "submodules": submodules, "lfs": lfs } }));
+    let others =
+        (vec(any::<u16>(), 0..3), setup, git, "[a-z:/.@-]{0,8}", vec("[a-z/.]{0,6}", 0..3), "[A-Z_]{0,5}");
+    (resources, network, others).prop_map(|(resources, network, (ports, setup, git, image, outputs, env))| {
+        json!({
+            "resources": resources, "network": network, "ports": ports, "setup": setup, "git": git, "image": image,
+            "outputs": outputs, "secrets": { "s": { "env": env, "inject": [{ "host": "a.b" }] } },
+        })
+    })
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -137,6 +186,33 @@ proptest! {
         prop_assert_eq!(&read, &manifest);
         prop_assert_eq!(read.digest(), manifest.digest());
         prop_assert_eq!(read.to_json(), json);
+    }
+
+    #[test]
+    fn additions_are_kept_and_written_in_one_form(additions in additions()) {
+        let value = json!({ "entries": { "a": { "type": "git_repo", "repo": "a/b", "ref": "c" } }, "x-mooring": additions });
+        let read = Manifest::from_value(&value);
+        // Most of them can be read; this fails where too few can.
+        prop_assume!(read.is_ok());
+        let manifest = read.unwrap();
+        let _ = manifest.validate();
+        let again = Manifest::from_value(&manifest.to_value()).unwrap();
+        prop_assert_eq!(&again, &manifest);
+        prop_assert_eq!(again.to_json(), manifest.to_json());
+        let yaml = serde_yaml_ng::to_string(&value).unwrap();
+        prop_assert_eq!(Manifest::from_yaml(&yaml).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_host_matches_nothing_beyond_its_pattern(pattern in "(\\*\\.)?[a-c]{1,2}\\.[a-c]{1,2}", host in "[a-c.]{1,9}") {
+        let (Ok(pattern), Ok(host)) = (HostPattern::parse(&pattern), HostName::parse(&host)) else { return Ok(()) };
+        let labels = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let (wanted, found) = (labels(pattern.to_string().trim_start_matches("*.")), labels(host.as_str()));
+        let expected = match pattern {
+            HostPattern::Exact(_) => found == wanted,
+            HostPattern::Below(_) => found.len() > wanted.len() && found.ends_with(&wanted),
+        };
+        prop_assert_eq!(pattern.matches(&host), expected);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use mooring_manifest::Manifest;
+use mooring_manifest::convert::{from_managed_agents, to_managed_agents};
+use mooring_manifest::{Format, Manifest};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
@@ -16,18 +17,26 @@ struct Case {
     broad: Vec<String>,
 }
 
-/// What the SDK says, in the order of the cases.
-fn sdk(cases: &[Case]) -> Vec<Value> {
+/// What a script of `tests/sdk` answers to lines.
+fn ask(script: &str, lines: String) -> String {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join("../../target/counterparts/venv/bin/python");
     assert!(python.exists(), "{} is missing: run scripts/setup --tests", python.display());
     let mut child = Command::new(python)
-        .arg(here.join("tests/sdk/verdicts.py"))
+        .arg(here.join("tests/sdk").join(script))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
+    let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What the SDK says, in the order of the cases.
+fn sdk(cases: &[Case]) -> Vec<Value> {
     let lines: String = cases
         .iter()
         .map(|case| {
@@ -35,10 +44,7 @@ fn sdk(cases: &[Case]) -> Vec<Value> {
                 + "\n"
         })
         .collect();
-    let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writing.join().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = ask("verdicts.py", lines);
     let said: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(said.len(), cases.len(), "the SDK answered everything");
     said
@@ -221,4 +227,23 @@ fn the_sdk_reads_what_we_write_and_drops_our_own_key() {
         manifest.extension = mooring_manifest::Extension::default();
         assert_eq!(manifest.to_value(), said["dump"]);
     }
+}
+
+#[test]
+fn exported_environments_have_the_form_that_the_service_takes() {
+    let mut runner = TestRunner::deterministic();
+    let mut lines = String::new();
+    for _ in 0..50 {
+        let environment = crate::convert::environment().new_tree(&mut runner).unwrap().current();
+        let manifest = from_managed_agents(&environment.to_string(), Format::Json).unwrap().value;
+        writeln!(lines, "{}", to_managed_agents(&manifest, "n").value).unwrap();
+    }
+    let everything = Manifest::from_yaml(crate::extension::EVERYTHING).unwrap();
+    writeln!(lines, "{}", to_managed_agents(&everything, "all").value).unwrap();
+    // The check is known to bite.
+    lines += "{\"name\": \"n\", \"config\": {\"type\": \"cloud\", \"packages\": {\"pipp\": [\"x\"]}}}\n";
+    let said = ask("environments.py", lines);
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said[..51], ["ok"; 51]);
+    assert!(said.len() == 52 && said[51].contains("pipp"), "{said:?}");
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::format_push_string, clippy::format_collect, reason = "a test's text is short")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
+mod compaction;
 mod counterparts;
 mod failures;
 mod limit;

@@ -224,3 +224,21 @@ fn fits(pattern: &str, name: &str) -> bool {
         Some(letter) => name_rest.next() == Some(letter) && fits(pattern_rest.as_str(), name_rest.as_str()),
     }
 }
+
+#[test]
+fn what_a_call_can_cost_at_most_is_known_before_it_is_made() {
+    let table: Prices = serde_json::from_str(
+        r#"{"a/*": {"input": 1, "cached_input": 0.1, "cache_write": 1.25, "output": 4}, "b/*": {"input": 1, "output": 0}}"#,
+    )
+    .unwrap();
+    let own = table.of(["a/one", "b/two", "c/three"]);
+    let price = own.find("a/one").unwrap();
+    assert_eq!(price.most_for_input(1_000_000).to_string(), "$1.25");
+    let most = Cost::parse("0.00001").unwrap();
+    assert_eq!((price.output_for(most), own.find("b/two").unwrap().output_for(most)), (Some(2), None));
+    assert_eq!(
+        (own.find("a/other"), own.find("c/three")),
+        (None, None),
+        "only these, and only what is known"
+    );
+}

@@ -73,7 +73,7 @@ async fn where_one_provider_fails_another_answers() {
         let retries: Vec<_> = events
             .iter()
             .filter_map(|event| match event {
-                ModelEvent::Retrying { attempt, after, reason } => Some((*attempt, *after, reason)),
+                ModelEvent::Retrying { attempt, after, reason, .. } => Some((*attempt, *after, reason)),
                 _ => None,
             })
             .collect();

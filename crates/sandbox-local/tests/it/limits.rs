@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use mooring_sandbox::{CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
 use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
 
-use crate::setup::{SOON, Sandbox, exited, is_root, unique};
+use crate::setup::{SOON, Sandbox, is_root, unique};
 
 async fn limited(limits: Limits) -> Sandbox {
     Sandbox::with(|options| options.limits = limits, Manifest::default(), None).await
@@ -28,12 +28,6 @@ async fn memory_is_limited_and_the_outcome_says_so() {
     // An earlier death is not blamed on a later command, and the sandbox lives.
     assert_eq!(sandbox.sh("kill -9 $$").await.outcome, Outcome::Signalled { signal: 9 });
     assert_eq!(sandbox.out("echo fine").await, "fine\n");
-}
-
-#[tokio::test]
-async fn without_a_limit_the_same_command_succeeds() {
-    let sandbox = Sandbox::new().await;
-    assert_eq!(sandbox.sh(EATER).await.outcome, exited(0));
 }
 
 /// Processes outside, ended with the test.

@@ -4,10 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests does not reach their helpers")]
 
-mod archives;
+mod conformance;
 mod escape;
-mod exec;
 mod files;
+mod forks;
 mod hostile;
 mod inside;
 mod lifecycle;

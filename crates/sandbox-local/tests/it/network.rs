@@ -144,24 +144,6 @@ impl EgressHandler for Echo {
     }
 }
 
-const THROUGH: &str = "exec 3<>/dev/tcp/127.0.0.1/3128 && echo hello >&3 && head -1 <&3";
-
-#[tokio::test]
-async fn there_is_no_way_out_unless_one_is_served() {
-    let sandbox = Sandbox::new().await;
-    let refused = sandbox.sh(THROUGH).await;
-    assert!(refused.stderr.text().contains("Connection refused"), "{}", refused.stderr.text());
-
-    let echo = Arc::new(Echo::default());
-    sandbox.session.egress().unwrap().serve(echo.clone()).await.unwrap();
-    assert_eq!(sandbox.out(THROUGH).await, "hello\n");
-    // It stays the way out when the session comes back.
-    sandbox.session.stop().await.unwrap();
-    sandbox.session.start().await.unwrap();
-    assert_eq!(sandbox.out(THROUGH).await, "hello\n");
-    assert_eq!(echo.connections.load(Ordering::Relaxed), 2);
-}
-
 #[tokio::test]
 async fn more_connections_than_are_served_at_once_get_their_turn() {
     let sandbox = Sandbox::new().await;

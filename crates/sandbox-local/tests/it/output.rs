@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mooring_sandbox::{Cursor, ExecRequest, Stream, collect};
+use mooring_sandbox::{Cursor, ExecRequest, collect};
 
 use crate::setup::{SOON, Sandbox, exited, until};
 
@@ -36,63 +36,6 @@ async fn supervisor_memory(sandbox: &Sandbox) -> u64 {
     let status = sandbox.out("grep VmRSS /proc/1/status").await;
     let kilobytes: u64 = status.split_whitespace().nth(1).unwrap().parse().unwrap();
     kilobytes << 10
-}
-
-#[tokio::test]
-async fn the_beginning_and_the_end_are_kept() {
-    let sandbox = Sandbox::new().await;
-    let mut request = ExecRequest::shell("printf 0123456789; printf abcdefghij");
-    request.output_limit = 8;
-    let process = sandbox.session.spawn(request).await.unwrap();
-    // Read when all has come: whoever reads along loses less.
-    process.output(Cursor(1000), 1, SOON).await.unwrap();
-    let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
-    assert_eq!((result.stdout.text().as_str(), result.stdout.omitted), ("0123ghij", 12));
-}
-
-#[tokio::test]
-async fn the_streams_are_apart_and_in_order() {
-    let sandbox = Sandbox::new().await;
-    let line = "for i in 1 2 3; do echo o$i; sleep 0.05; echo e$i >&2; sleep 0.05; done";
-    let process = sandbox.session.spawn(ExecRequest::shell(line)).await.unwrap();
-    collect(process.as_ref(), Some(SOON)).await.unwrap();
-    let chunk = process.output(Cursor(0), 1000, Duration::ZERO).await.unwrap();
-    let told: Vec<_> = chunk.pieces.iter().map(|piece| (piece.at.0, piece.stream, &piece.data[..])).collect();
-    let (out, err) = (Stream::Stdout, Stream::Stderr);
-    assert_eq!(
-        told,
-        [
-            (0, out, &b"o1\n"[..]),
-            (3, err, b"e1\n"),
-            (6, out, b"o2\n"),
-            (9, err, b"e2\n"),
-            (12, out, b"o3\n"),
-            (15, err, b"e3\n")
-        ]
-    );
-    // Any part of it, again and again.
-    let part = process.output(Cursor(4), 4, Duration::ZERO).await.unwrap();
-    assert_eq!((part.pieces.len(), part.next, part.outcome), (2, Cursor(8), None));
-}
-
-#[tokio::test]
-async fn a_reader_waits_for_output_and_no_longer_than_it_asked() {
-    let sandbox = Sandbox::new().await;
-    let line = "while [ ! -e go ]; do sleep 0.02; done; echo there; sleep 1000";
-    let process = sandbox.session.spawn(ExecRequest::shell(line)).await.unwrap();
-    let nothing = process.output(Cursor(0), 100, Duration::from_millis(50)).await.unwrap();
-    assert_eq!((nothing.pieces.len(), nothing.next, nothing.outcome), (0, Cursor(0), None));
-    let waiting = process.output(Cursor(0), 100, SOON);
-    let (there, _) = tokio::join!(waiting, sandbox.out("touch go"));
-    assert_eq!(&there.unwrap().pieces[0].data[..], b"there\n");
-}
-
-#[tokio::test]
-async fn a_command_that_ends_wakes_its_reader() {
-    let sandbox = Sandbox::new().await;
-    let process = sandbox.session.spawn(ExecRequest::argv(["true"])).await.unwrap();
-    let chunk = process.output(Cursor(0), 100, SOON).await.unwrap();
-    assert_eq!(chunk.outcome, Some(exited(0)));
 }
 
 #[tokio::test]

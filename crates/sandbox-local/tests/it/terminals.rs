@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_sandbox::{Cursor, ExecRequest, Outcome, Process, SandboxError, Stdin, TtySize, collect};
+use mooring_sandbox::{Cursor, ExecRequest, Outcome, Process, Stdin, TtySize, collect};
 
-use crate::setup::{SOON, Sandbox, exited, seen};
+use crate::setup::{SOON, Sandbox, exited};
 
 fn on_terminal(line: &str) -> ExecRequest {
     let mut request = ExecRequest::shell(line).timeout(SOON * 3);
@@ -25,45 +25,6 @@ async fn read_until(process: &dyn Process, end: &str) -> String {
         assert!(chunk.outcome.is_none() || text.ends_with(end), "ended with {text:?}");
     }
     text
-}
-
-#[tokio::test]
-async fn a_command_has_a_terminal_of_the_size_asked_for() {
-    let sandbox = Sandbox::new().await;
-    let process =
-        sandbox.session.spawn(on_terminal("tty; stty size; echo $TERM; echo err >&2")).await.unwrap();
-    let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
-    let expected = "/dev/pts/0\r\n30 100\r\nxterm-256color\r\nerr\r\n";
-    assert_eq!(seen(&result), (expected.into(), String::new(), exited(0)));
-}
-
-#[tokio::test]
-async fn it_is_typed_at_resized_and_interrupted() {
-    let sandbox = Sandbox::new().await;
-    let line = "trap 'stty size' WINCH; trap 'echo interrupted' INT; read -p 'name? ' name; echo hello $name; \
-                while ! read -t 0.02 x; do :; done; echo bye";
-    let process = sandbox.session.spawn(on_terminal(line)).await.unwrap();
-    read_until(process.as_ref(), "name? ").await;
-    process.write_stdin("moor\n".into()).await.unwrap();
-    read_until(process.as_ref(), "hello moor\r\n").await;
-    process.resize(TtySize { rows: 5, cols: 7 }).await.unwrap();
-    read_until(process.as_ref(), "5 7\r\n").await;
-    process.write_stdin("\u{3}".into()).await.unwrap();
-    read_until(process.as_ref(), "interrupted\r\n").await;
-    process.write_stdin("\n".into()).await.unwrap();
-    let text = read_until(process.as_ref(), "bye\r\n").await;
-    assert_eq!(text, "name? moor\r\nhello moor\r\n5 7\r\n^Cinterrupted\r\n\r\nbye\r\n");
-}
-
-#[tokio::test]
-async fn closing_its_input_is_an_end_of_file() {
-    let sandbox = Sandbox::new().await;
-    let process = sandbox.session.spawn(on_terminal("stty -echo; echo ready; cat; echo end")).await.unwrap();
-    read_until(process.as_ref(), "ready\r\n").await;
-    process.write_stdin("line\n".into()).await.unwrap();
-    process.close_stdin().await.unwrap();
-    let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
-    assert_eq!((result.stdout.text().as_str(), result.outcome), ("ready\r\nline\r\nend\r\n", exited(0)));
 }
 
 #[tokio::test]
@@ -96,14 +57,6 @@ async fn a_shell_controls_its_jobs() {
     process.write_stdin("exit 5\n".into()).await.unwrap();
     let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
     assert_eq!(result.outcome, exited(5));
-}
-
-#[tokio::test]
-async fn a_command_without_one_cannot_be_resized() {
-    let sandbox = Sandbox::new().await;
-    let process = sandbox.session.spawn(ExecRequest::argv(["sleep", "100"])).await.unwrap();
-    let refused = process.resize(TtySize::default()).await;
-    assert!(matches!(refused, Err(SandboxError::Invalid { .. })), "{refused:?}");
 }
 
 #[tokio::test]

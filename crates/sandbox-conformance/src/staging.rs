@@ -1,0 +1,52 @@
+//! A manifest becomes the same tree everywhere.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use mooring_manifest::Manifest;
+use mooring_sandbox::{Plan, apply_to_dir, materialise};
+
+use crate::bench::Bench;
+
+pub(crate) async fn a_manifest_is_the_same_tree_as_in_a_directory(bench: &Bench) {
+    let base = tempfile::tempdir().unwrap();
+    fs_err::create_dir_all(base.path().join("src/deep/er")).unwrap();
+    fs_err::write(base.path().join("src/a.txt"), "a\n").unwrap();
+    fs_err::write(base.path().join("src/deep/er/run"), "#!/bin/sh\necho ran\n").unwrap();
+    fs_err::set_permissions(base.path().join("src/deep/er/run"), std::fs::Permissions::from_mode(0o755))
+        .unwrap();
+    symlink("deep/er/run", base.path().join("src/link")).unwrap();
+    fs_err::write(base.path().join("one"), vec![7; 1 << 20]).unwrap();
+    let manifest = serde_json::json!({
+        "entries": {
+            "readme.md": { "type": "file", "content": "# read me\n" },
+            "tree": { "type": "local_dir", "src": "src" },
+            "data/one": { "type": "local_file", "src": "one" },
+            "empty": { "type": "dir" },
+            "tree/extra": {
+                "type": "dir",
+                "permissions": { "owner": 7, "group": 5, "other": 0 },
+                "children": { "x": { "type": "file", "content": "x" } },
+            },
+        }
+    });
+    let manifest = Manifest::from_json(&manifest.to_string()).unwrap();
+    let plan = Plan::new(&manifest, base.path(), &bench.client.support(), bench.client.backend_id()).unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let expected = apply_to_dir(&plan, here.path()).await.unwrap();
+
+    let sandbox = bench.with_manifest(manifest).await;
+    let staged = materialise(&plan, sandbox.session.as_ref()).await.unwrap();
+    assert_eq!(staged, expected);
+    let tree =
+        sandbox.out("find . -mindepth 1 | sort | while read f; do stat -c '%n %a %F' \"$f\"; done").await;
+    assert_eq!(
+        tree,
+        "./data 755 directory\n./data/one 755 regular file\n./empty 755 directory\n./readme.md 755 regular file\n\
+         ./tree 755 directory\n./tree/a.txt 644 regular file\n./tree/deep 755 directory\n./tree/deep/er 755 directory\n\
+         ./tree/deep/er/run 755 regular file\n./tree/extra 750 directory\n./tree/extra/x 755 regular file\n\
+         ./tree/link 777 symbolic link\n"
+    );
+    assert_eq!(sandbox.out("tree/link; cat readme.md; wc -c < data/one").await, "ran\n# read me\n1048576\n");
+    // Again replaces what is there, and ends the same.
+    assert_eq!(materialise(&plan, sandbox.session.as_ref()).await.unwrap(), expected);
+}

@@ -1,0 +1,51 @@
+//! Attempts to get out. That they bite is shown where protections can be switched off: by the local sandbox.
+
+use std::sync::Arc;
+
+use mooring_sandbox::{BoxFuture, SandboxClient as _};
+use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient, Limits};
+use mooring_sandbox_escape::{MEMORY, PROCESSES, Started, Target};
+use mooring_testkit::PYTHON;
+use tempfile::TempDir;
+
+use crate::engine::{docker, request};
+
+struct InContainers {
+    state: TempDir,
+}
+
+impl InContainers {
+    fn new() -> Option<Self> {
+        docker().map(|_| Self { state: tempfile::tempdir().unwrap() })
+    }
+}
+
+impl Target for InContainers {
+    fn guarded(&self) -> BoxFuture<'_, Started> {
+        Box::pin(async {
+            let limits = Limits { memory_bytes: Some(MEMORY), pids: Some(PROCESSES), cpus: None };
+            let options = DockerOptions::new(docker().unwrap(), self.state.path());
+            let options = DockerOptions { image: Some(PYTHON.into()), limits, ..options };
+            let client = Arc::new(DockerSandboxClient::new(options));
+            let session = client.create(request()).await.unwrap();
+            session.start().await.unwrap();
+            Started {
+                session,
+                client,
+                workspace: None,
+                limits_processes: true,
+                limits_memory: true,
+                way_out: None,
+            }
+        })
+    }
+
+    fn open(&self) -> BoxFuture<'_, Started> {
+        unreachable!("only `holds` is made")
+    }
+}
+
+mooring_sandbox_escape::holds!(match InContainers::new() {
+    Some(target) => target,
+    None => return,
+});

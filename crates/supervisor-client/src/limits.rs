@@ -1,0 +1,14 @@
+//! Limits from two sides.
+
+use mooring_manifest::extension::{Cpu, Resources, Size};
+use mooring_supervisor::Limits;
+
+/// Of the operator's limit and the manifest's, the tighter.
+pub fn tighter(own: Limits, asked: &Resources) -> Limits {
+    let least = |own: Option<u64>, asked: Option<u64>| own.into_iter().chain(asked).min();
+    Limits {
+        memory_bytes: least(own.memory_bytes, asked.memory.map(Size::bytes)),
+        pids: least(own.pids, asked.pids),
+        cpus: own.cpus.into_iter().chain(asked.cpu.map(Cpu::cpus)).reduce(f64::min),
+    }
+}
