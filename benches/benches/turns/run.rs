@@ -37,6 +37,7 @@ pub(crate) async fn drive(
                 sandbox: None,
             },
         )])),
+        snapshots: None,
         observer: marks,
         hooks: mooring_harness::Hooks::default(),
         now_ms: Arc::new(now_ms),

@@ -5,20 +5,24 @@
 //! in the archive, nor a link that a running process puts in the way can lead outside. Checking names first and
 //! opening them later would leave a window for the last of these.
 //!
-//! The code blocks and needs no runtime, because the local sandbox's supervisor uses it too. Extended attributes,
-//! access times and fractions of a second are not kept; sparse files become dense.
+//! The code blocks and needs no runtime, because the local sandbox's supervisor uses it too. Extended attributes and
+//! access times are not kept.
 
 mod error;
+mod extents;
 mod guard;
 mod pack;
+mod read;
 mod unpack;
 mod walk;
 mod write;
 
 pub use error::ArchiveError;
-pub use pack::pack;
-pub use unpack::{Limits, Owners, unpack};
-pub use walk::{Kind, Node, Visit, walk};
+pub use extents::{Extent, Pieces, extents};
+pub use pack::{OwnerNames, pack};
+pub use read::{Limits, Member, MemberKind, read};
+pub use unpack::{Owners, unpack};
+pub use walk::{Kind, Node, Visit, walk, walk_layers};
 pub use write::{Meta, Writer};
 
 /// What a stream held.
@@ -30,6 +34,6 @@ pub struct Stats {
     pub files: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// Sockets, FIFOs and devices that were left out. Only packing leaves any out; unpacking refuses them.
+    /// Sockets and devices that were left out. Only packing leaves any out; unpacking refuses them.
     pub skipped: u64,
 }

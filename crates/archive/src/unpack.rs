@@ -1,49 +1,24 @@
 //! A tar stream as a directory tree, confined to its root.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Seek as _, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
-use tar::{Archive, Entry, EntryType};
 
-use crate::guard::{Allowance, Guard};
+use crate::read::{Limits, Member, MemberKind, read};
 use crate::walk::open_directory;
 use crate::{ArchiveError, Stats};
-
-/// How much an archive may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Members.
-    pub members: u64,
-    /// Bytes of content, as unpacked.
-    pub bytes: u64,
-}
-
-impl Default for Limits {
-    /// A million members, 16 GiB.
-    fn default() -> Self {
-        Self { members: 1_000_000, bytes: 16 << 30 }
-    }
-}
 
 /// Gives a user's and a group's numbers for their names, each of which may be empty. `None`: the caller's own.
 pub type Owners<'a> = dyn Fn(&str, &str) -> Option<(u32, u32)> + 'a;
 
-/// The kernel takes no longer path.
-const MAX_NAME: usize = 4095;
-
 /// How often a path is resolved again when a rename in the tree disturbed the kernel.
 const MAX_RESOLVES: usize = 64;
-
-/// Mode bits that are kept. The setuid and setgid bits are not: they would outlive the archive's author.
-const KEPT_MODE: u32 = 0o1777;
 
 /// Unpacks a tar stream below `root`, which must exist.
 ///
@@ -55,8 +30,7 @@ const KEPT_MODE: u32 = 0o1777;
 /// nothing is ever written through one that leaves the root; within the root, parents may be links.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] for an absolute name, `..`, a device or FIFO, a name that comes twice (other than a
-/// directory), a hard link to what the archive did not bring before, a parent that is a link out of the root, or a
+/// [`ArchiveError::Refused`] for what [`read`] refuses, for a parent that is a link out of the root, and for a
 /// directory and something else at one path. [`ArchiveError::Limit`], [`ArchiveError::Stream`],
 /// [`ArchiveError::File`]. What was unpacked before an error stays.
 pub fn unpack(
@@ -74,169 +48,98 @@ fn unpack_from(
     limits: &Limits,
     owners: &Owners<'_>,
 ) -> Result<Stats, ArchiveError> {
-    let allowance = Rc::new(Allowance::default());
-    let mut archive = Archive::new(Guard::new(stream, Rc::clone(&allowance)));
     let mut unpacker = Unpacker {
         root: open_directory(root)?,
-        limits,
         owners,
         directories: BTreeMap::new(),
-        brought: HashMap::new(),
         parent: None,
-        stats: Stats::default(),
         chunk: vec![0; 64 << 10],
     };
-    let mut entries = archive.entries().map_err(ArchiveError::read)?;
-    loop {
-        allowance.headers();
-        let Some(entry) = entries.next() else { break };
-        let mut entry = entry.map_err(ArchiveError::read)?;
-        allowance.content();
-        unpacker.member(&mut entry)?;
-    }
-    if allowance.ended() {
-        let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "it is cut off: its closing block is missing");
-        return Err(ArchiveError::read(cut));
-    }
+    let stats = read(stream, limits, &mut |member, content| unpacker.member(member, content))?;
     unpacker.finish_directories()?;
-    drop(archive);
-    // Writers pad an archive with zeros. They are read, so that whoever writes does not fail on a closed pipe.
-    io::copy(&mut stream.take(1 << 20), &mut io::sink()).map_err(ArchiveError::read)?;
-    Ok(unpacker.stats)
+    Ok(stats)
 }
 
 /// What a directory gets once nothing is written into it any more.
 struct Directory {
     mode: u32,
     /// `None`: made only because something is in it.
-    mtime: Option<u64>,
+    times: Option<Timestamps>,
     owner: Option<(u32, u32)>,
 }
 
 struct Unpacker<'a> {
     root: OwnedFd,
-    limits: &'a Limits,
     owners: &'a Owners<'a>,
     directories: BTreeMap<PathBuf, Directory>,
-    /// Members so far, and whether they are regular files.
-    brought: HashMap<PathBuf, bool>,
     /// The last parent, since members mostly come in its order.
     parent: Option<(PathBuf, OwnedFd)>,
-    stats: Stats,
     chunk: Vec<u8>,
 }
 
 impl Unpacker<'_> {
-    fn member(&mut self, entry: &mut Entry<'_, Guard<'_>>) -> Result<(), ArchiveError> {
-        let raw = entry.path_bytes().into_owned();
-        let name = String::from_utf8_lossy(&raw).into_owned();
-        let refused =
-            |reason: &str| ArchiveError::Refused { member: name.clone(), reason: reason.to_owned() };
-        self.stats.members += 1;
-        if self.stats.members > self.limits.members {
-            return Err(ArchiveError::Limit { member: name, what: "members", limit: self.limits.members });
-        }
-        let path = relative(&raw).map_err(refused)?;
-        let kind = match entry.header().entry_type() {
-            // The oldest form has no type for directories.
-            EntryType::Regular if raw.ends_with(b"/") => EntryType::Directory,
-            EntryType::Continuous | EntryType::GNUSparse => EntryType::Regular,
-            other => other,
-        };
-        if kind == EntryType::Regular && is_pax_sparse(entry)? {
-            return Err(refused("sparse files in the pax form are not supported"));
-        }
-        let mode = entry.header().mode().map_err(ArchiveError::read)? & KEPT_MODE;
-        let mtime = entry.header().mtime().map_err(ArchiveError::read)?;
-        let owner = self.owner(entry);
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<(), ArchiveError> {
+        let path = &member.path;
         let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
-            return if kind == EntryType::Directory {
-                Ok(())
-            } else {
-                Err(refused("it names the root itself"))
-            };
+            return Err(ArchiveError::refused(path, "it names the root itself"));
         };
-        if kind == EntryType::Directory {
-            self.make_directory(parent, &path, last)?;
-            self.directories.insert(path, Directory { mode, mtime: Some(mtime), owner });
-            return Ok(());
+        let owner = (self.owners)(&member.user, &member.group);
+        let times = times(member);
+        if member.kind != MemberKind::Directory && self.directories.contains_key(path) {
+            return Err(ArchiveError::refused(path, "the archive has this path twice"));
         }
-        if self.brought.contains_key(&path) || self.directories.contains_key(&path) {
-            return Err(refused("the archive has this path twice"));
-        }
-        let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
-        match kind {
-            EntryType::Regular => {
-                let file = self.create(parent, &path, last)?;
-                self.fill(entry, &file, &path, &name)?;
-                set_metadata(file.as_fd(), &path, mode, Some(mtime), owner)?;
-                self.stats.files += 1;
+        match &member.kind {
+            MemberKind::Directory => {
+                self.make_directory(parent, path, last)?;
+                let directory = Directory { mode: member.mode, times: Some(times), owner };
+                self.directories.insert(path.clone(), directory);
             }
-            EntryType::Symlink => {
-                let target = target.filter(|target| !target.is_empty() && !target.contains(&0));
-                let target = target.ok_or_else(|| refused("the link has no target"))?;
-                self.place(parent, &path, last, |parent, name| {
-                    rustix::fs::symlinkat(OsStr::from_bytes(&target), parent, name)
+            MemberKind::File { size, sparse } => {
+                let file = self.create(parent, path, last)?;
+                self.fill(content, &file, path, sparse.then_some(*size))?;
+                set_metadata(file.as_fd(), path, member.mode, Some(&times), owner)?;
+            }
+            MemberKind::Symlink(target) => {
+                self.place(parent, path, last, |parent, name| {
+                    rustix::fs::symlinkat(target.as_os_str(), parent, name)
                 })?;
-                self.finish_link(&path, last, mtime, owner)?;
+                self.finish_unopened(path, last, None, &times, owner)?;
             }
-            EntryType::Link => {
-                let target = relative(&target.unwrap_or_default()).map_err(refused)?;
-                if self.brought.get(&target) != Some(&true) {
-                    return Err(refused("a hard link may only name a file that the archive brought before"));
-                }
-                self.hard_link(parent, &path, last, &target)?;
-                self.stats.files += 1;
+            MemberKind::HardLink(target) => self.hard_link(parent, path, last, target)?,
+            MemberKind::Fifo => {
+                self.place(parent, path, last, |parent, name| {
+                    rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+                })?;
+                self.finish_unopened(path, last, Some(member.mode), &times, owner)?;
             }
-            EntryType::Char | EntryType::Block => return Err(refused("it is a device")),
-            EntryType::Fifo => return Err(refused("it is a FIFO")),
-            _ => return Err(refused("its type is unknown")),
         }
-        self.brought.insert(path, kind != EntryType::Symlink);
         Ok(())
     }
 
-    fn owner(&self, entry: &Entry<'_, Guard<'_>>) -> Option<(u32, u32)> {
-        // A name that is not UTF-8 is no name that anybody knows.
-        let user = entry.header().username().ok().flatten().unwrap_or_default();
-        let group = entry.header().groupname().ok().flatten().unwrap_or_default();
-        (self.owners)(user, group)
-    }
-
+    /// Writes a file's content. Of one with holes, `sparse` is the size, and runs of zeros are left out.
     fn fill(
         &mut self,
-        entry: &mut Entry<'_, Guard<'_>>,
+        content: &mut dyn Read,
         mut file: &File,
         path: &Path,
-        name: &str,
+        sparse: Option<u64>,
     ) -> Result<(), ArchiveError> {
-        let size = entry.size();
-        let over = self.stats.bytes.checked_add(size).is_none_or(|total| total > self.limits.bytes);
-        if over {
-            return Err(ArchiveError::Limit {
-                member: name.to_owned(),
-                what: "bytes",
-                limit: self.limits.bytes,
-            });
-        }
-        let mut written = 0;
+        let failed = |error| ArchiveError::file("write", path, error);
         loop {
-            let count = entry.read(&mut self.chunk).map_err(ArchiveError::read)?;
+            let count = content.read(&mut self.chunk).map_err(ArchiveError::read)?;
             if count == 0 {
                 break;
             }
-            file.write_all(&self.chunk[..count]).map_err(|error| ArchiveError::file("write", path, error))?;
-            written += count as u64;
+            let piece = &self.chunk[..count];
+            if sparse.is_some() && piece.iter().all(|byte| *byte == 0) {
+                file.seek(SeekFrom::Current(count as i64)).map_err(failed)?;
+            } else {
+                file.write_all(piece).map_err(failed)?;
+            }
         }
-        self.stats.bytes += written;
-        if written == size {
-            Ok(())
-        } else {
-            let cut = io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is cut off within '{name}'"));
-            Err(ArchiveError::read(cut))
+        match sparse {
+            Some(size) => file.set_len(size).map_err(failed),
+            None => Ok(()),
         }
     }
 
@@ -268,26 +171,26 @@ impl Unpacker<'_> {
         })
     }
 
-    fn finish_link(
+    /// The metadata of what cannot be opened, or must not be: a link, a FIFO.
+    fn finish_unopened(
         &mut self,
         path: &Path,
         last: &OsStr,
-        mtime: u64,
+        mode: Option<u32>,
+        times: &Timestamps,
         owner: Option<(u32, u32)>,
     ) -> Result<(), ArchiveError> {
         // `place` has just put the parent here.
         let Some((_, parent)) = &self.parent else { return Ok(()) };
         if let Some((uid, gid)) = owner {
-            rustix::fs::chownat(
-                parent,
-                last,
-                Some(Uid::from_raw(uid)),
-                Some(Gid::from_raw(gid)),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(|error| ArchiveError::file("change the owner of", path, error))?;
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            rustix::fs::chownat(parent, last, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| ArchiveError::file("change the owner of", path, error))?;
         }
-        rustix::fs::utimensat(parent, last, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+        if let Some(mode) = mode {
+            set_fifo_mode(parent, path, last, mode)?;
+        }
+        rustix::fs::utimensat(parent, last, times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| ArchiveError::file("set the time of", path, error))
     }
 
@@ -358,7 +261,7 @@ impl Unpacker<'_> {
                 Err(Errno::NOENT) => {
                     match rustix::fs::mkdirat(&above, component.as_os_str(), Mode::RWXU) {
                         Ok(()) => {
-                            let implied = Directory { mode: 0o755, mtime: None, owner: None };
+                            let implied = Directory { mode: 0o755, times: None, owner: None };
                             self.directories.insert(so_far.clone(), implied);
                         }
                         // A link to nowhere; opening it says so.
@@ -382,35 +285,10 @@ impl Unpacker<'_> {
         while let Some((path, directory)) = self.directories.pop_last() {
             let opened = beneath(self.root.as_fd(), &path, OFlags::RDONLY | OFlags::NOFOLLOW)
                 .map_err(|error| outside(&path, error))?;
-            set_metadata(opened.as_fd(), &path, directory.mode, directory.mtime, directory.owner)?;
+            set_metadata(opened.as_fd(), &path, directory.mode, directory.times.as_ref(), directory.owner)?;
         }
         Ok(())
     }
-}
-
-/// A member's name as a path below the root; empty for the root itself.
-fn relative(name: &[u8]) -> Result<PathBuf, &'static str> {
-    if name.is_empty() {
-        return Err("it has no name");
-    }
-    if name.len() > MAX_NAME {
-        return Err("its name is too long");
-    }
-    if name.contains(&0) {
-        return Err("its name holds a NUL");
-    }
-    if name.starts_with(b"/") {
-        return Err("its name is absolute");
-    }
-    let mut path = PathBuf::new();
-    for part in name.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => return Err("its name has '..' in it"),
-            part => path.push(OsStr::from_bytes(part)),
-        }
-    }
-    Ok(path)
 }
 
 /// Opens a directory below `root`; links may be followed as long as they stay there.
@@ -438,14 +316,16 @@ fn outside(path: &Path, error: Errno) -> ArchiveError {
     }
 }
 
-fn is_pax_sparse(entry: &mut Entry<'_, Guard<'_>>) -> Result<bool, ArchiveError> {
-    let Some(extensions) = entry.pax_extensions().map_err(ArchiveError::read)? else { return Ok(false) };
-    for extension in extensions {
-        if extension.map_err(ArchiveError::read)?.key_bytes().starts_with(b"GNU.sparse.") {
-            return Ok(true);
-        }
+/// A FIFO's permissions, by its own descriptor: by its name, a link that is put there now would be followed.
+fn set_fifo_mode(parent: &OwnedFd, path: &Path, last: &OsStr, mode: u32) -> Result<(), ArchiveError> {
+    let failed = |error: Errno| ArchiveError::file("change the mode of", path, error);
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fifo = rustix::fs::openat(parent, last, flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&fifo).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+        return Err(ArchiveError::refused(path, "it was replaced meanwhile"));
     }
-    Ok(false)
+    rustix::fs::fchmod(&fifo, Mode::from_raw_mode(mode)).map_err(failed)
 }
 
 /// The owner first: changing it clears mode bits.
@@ -453,7 +333,7 @@ fn set_metadata(
     file: BorrowedFd<'_>,
     path: &Path,
     mode: u32,
-    mtime: Option<u64>,
+    times: Option<&Timestamps>,
     owner: Option<(u32, u32)>,
 ) -> Result<(), ArchiveError> {
     if let Some((uid, gid)) = owner {
@@ -462,16 +342,17 @@ fn set_metadata(
     }
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
         .map_err(|error| ArchiveError::file("change the mode of", path, error))?;
-    if let Some(mtime) = mtime {
-        rustix::fs::futimens(file, &times(mtime))
+    if let Some(times) = times {
+        rustix::fs::futimens(file, times)
             .map_err(|error| ArchiveError::file("set the time of", path, error))?;
     }
     Ok(())
 }
 
-fn times(mtime: u64) -> Timestamps {
+fn times(member: &Member) -> Timestamps {
+    let seconds = i64::try_from(member.mtime).unwrap_or(i64::MAX);
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: i64::try_from(mtime).unwrap_or(i64::MAX), tv_nsec: 0 },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: member.nanos.min(999_999_999).into() },
     }
 }

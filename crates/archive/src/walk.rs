@@ -2,10 +2,15 @@
 //!
 //! Every directory is opened relative to its parent's descriptor with `O_NOFOLLOW`. A directory that is swapped for
 //! a link during the walk makes it fail; it never leads elsewhere.
+//!
+//! A tree may lie in several layers, as `overlayfs` stacks them: a name in a higher layer hides the same name below,
+//! but for two directories, which are one; a device with the number 0:0 hides it and is nothing itself; and below a
+//! directory that is marked opaque nothing shows through. What the walk gives is what the mounted overlay shows.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +31,9 @@ pub enum Kind {
     File,
     /// A symbolic link and where it points, as written in it.
     Symlink(PathBuf),
-    /// A socket, FIFO or device.
+    /// A FIFO.
+    Fifo,
+    /// A socket or device.
     Other,
 }
 
@@ -52,6 +59,10 @@ pub struct Node<'a> {
     pub size: u64,
     /// Last modification in whole seconds since the Unix epoch; what is older is 0.
     pub mtime: u64,
+    /// Nanoseconds of the last modification beyond `mtime`.
+    pub nanos: u32,
+    /// Last change of content or metadata, in nanoseconds since the Unix epoch. No program can set it.
+    pub changed_ns: i128,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -60,6 +71,8 @@ pub struct Node<'a> {
     pub identity: (u64, u64),
     /// Whether the inode has more names than this one.
     pub shared: bool,
+    /// Whether it takes less room on disk than its size: it may have holes (see [`crate::extents`]).
+    pub sparse: bool,
     parent: BorrowedFd<'a>,
     name: &'a CStr,
 }
@@ -97,11 +110,20 @@ pub fn walk<E: From<ArchiveError>>(
     directory: impl AsFd,
     visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, E>,
 ) -> Result<(), E> {
-    level(directory.as_fd(), Path::new(""), 0, visit)
+    level(&[directory.as_fd()], Path::new(""), 0, visit)
+}
+
+/// Visits a tree that lies in several layers, the highest first. The same as [`walk`] for one.
+pub fn walk_layers<E: From<ArchiveError>>(
+    layers: &[impl AsFd],
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, E>,
+) -> Result<(), E> {
+    let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
+    level(&layers, Path::new(""), 0, visit)
 }
 
 fn level<E: From<ArchiveError>>(
-    directory: BorrowedFd<'_>,
+    layers: &[BorrowedFd<'_>],
     at: &Path,
     depth: usize,
     visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, E>,
@@ -110,34 +132,84 @@ fn level<E: From<ArchiveError>>(
         let deep = std::io::Error::other(format!("the tree is more than {MAX_DEPTH} levels deep"));
         return Err(ArchiveError::file("list", at, deep).into());
     }
-    for name in names(directory, at)? {
+    for (name, layer) in names(layers, at)? {
         let path = at.join(OsStr::from_bytes(name.to_bytes()));
-        let node = look(directory, &name, &path)?;
+        let Some(node) = look(layers, layer, &name, &path)? else { continue };
         let descend = visit(&node)? == Visit::Descend;
         if descend && node.kind == Kind::Directory {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let child = rustix::fs::openat(directory, name.as_c_str(), flags, Mode::empty())
-                .map_err(|error| ArchiveError::file("open", &path, error))?;
-            level(child.as_fd(), &path, depth + 1, visit)?;
+            let below = open_below(layers, layer, &name, &path)?;
+            let below: Vec<_> = below.iter().map(AsFd::as_fd).collect();
+            level(&below, &path, depth + 1, visit)?;
         }
     }
     Ok(())
 }
 
-fn names(directory: BorrowedFd<'_>, at: &Path) -> Result<Vec<CString>, ArchiveError> {
+/// All names of a directory, each with the highest layer that has it.
+fn names(layers: &[BorrowedFd<'_>], at: &Path) -> Result<Vec<(CString, usize)>, ArchiveError> {
     let failed = |error: Errno| ArchiveError::file("list", at, error);
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
+    let mut seen = HashSet::new();
+    for (layer, directory) in layers.iter().enumerate() {
+        for entry in Dir::read_from(directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let known = layers.len() > 1 && !seen.insert(name.to_owned());
+            if !known && !matches!(name.to_bytes(), b"." | b"..") {
+                names.push((name.to_owned(), layer));
+            }
         }
     }
     names.sort_unstable();
     Ok(names)
 }
 
-fn look<'a>(parent: BorrowedFd<'a>, name: &'a CStr, path: &'a Path) -> Result<Node<'a>, ArchiveError> {
+/// Opens a directory in the highest layer that has it, and those that show through it.
+fn open_below(
+    layers: &[BorrowedFd<'_>],
+    highest: usize,
+    name: &CStr,
+    path: &Path,
+) -> Result<Vec<OwnedFd>, ArchiveError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let failed = |error: Errno| ArchiveError::file("open", path, error);
+    let mut opened = Vec::new();
+    for (layer, parent) in layers.iter().enumerate().skip(highest) {
+        match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+            Ok(directory) => {
+                let through = layer + 1 < layers.len() && !opaque(&directory).map_err(failed)?;
+                opened.push(directory);
+                if !through {
+                    break;
+                }
+            }
+            Err(error) if layer == highest => return Err(failed(error)),
+            Err(Errno::NOENT) => {}
+            // Something else than a directory is in between, or a mark that there is none.
+            Err(Errno::NOTDIR | Errno::LOOP) => break,
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(opened)
+}
+
+/// Whether an overlay shows nothing of lower layers in this directory.
+fn opaque(directory: &OwnedFd) -> Result<bool, Errno> {
+    match rustix::fs::fgetxattr(directory, c"user.overlay.opaque", &mut [0_u8; 1][..]) {
+        Ok(_) | Err(Errno::RANGE) => Ok(true),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is at a name; `None` for an overlay's mark that nothing is.
+fn look<'a>(
+    layers: &[BorrowedFd<'a>],
+    layer: usize,
+    name: &'a CStr,
+    path: &'a Path,
+) -> Result<Option<Node<'a>>, ArchiveError> {
+    let parent = layers[layer];
     let failed = |error: Errno| ArchiveError::file("look at", path, error);
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -147,25 +219,31 @@ fn look<'a>(parent: BorrowedFd<'a>, name: &'a CStr, path: &'a Path) -> Result<No
             let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?;
             Kind::Symlink(std::ffi::OsString::from_vec(target.into_bytes()).into())
         }
+        FileType::Fifo => Kind::Fifo,
+        FileType::CharacterDevice if layers.len() > 1 && stat.st_rdev == 0 => return Ok(None),
         _ => Kind::Other,
     };
-    Ok(Node {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok(Some(Node {
         path,
         kind,
         mode: stat.st_mode & 0o7777,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
+        size,
         mtime: u64::try_from(stat.st_mtime).unwrap_or(0),
+        nanos: if stat.st_mtime < 0 { 0 } else { stat.st_mtime_nsec as u32 },
+        changed_ns: i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec),
         uid: stat.st_uid,
         gid: stat.st_gid,
         identity: (stat.st_dev, stat.st_ino),
         shared: stat.st_nlink > 1,
+        sparse: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size,
         parent,
         name,
-    })
+    }))
 }
 
 /// Opens the directory where everything begins. Links on the way to it are followed: the caller named it.
-pub(crate) fn open_directory(path: &Path) -> Result<std::os::fd::OwnedFd, ArchiveError> {
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, ArchiveError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|error| ArchiveError::file("open", path, error))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::{Compaction, GuardrailSpec, Handoff, Limits, Policy, SubAgent};
+use mooring_harness::{Compaction, GuardrailSpec, Handoff, Limits, Policy, Snapshots, SubAgent};
 use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
@@ -121,6 +121,8 @@ pub(crate) struct SandboxTable {
     pub(crate) pids: Option<u64>,
     /// The most processors, such as `1.5`.
     pub(crate) cpus: Option<f64>,
+    /// When snapshots of the workspace are taken: `turn` or `end`.
+    pub(crate) snapshots: Option<Snapshots>,
 }
 
 fn yes() -> bool {

@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+pub(crate) mod sandbox;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -38,9 +40,18 @@ pub(crate) enum Command {
     Approve(ApproveArgs),
     /// Deny a call.
     Deny(DenyArgs),
+    /// Begin a new run with the events of another, up to one of them, and go on from there.
+    Fork(ForkArgs),
+    /// Write a run, its sub-agents' runs and its workspace to a file, to go on with it elsewhere.
+    ExportState(ExportArgs),
+    /// Bring in a run that was exported.
+    ImportState(ImportArgs),
     /// Check, apply and describe manifests.
     #[command(subcommand)]
     Manifest(ManifestCommand),
+    /// Make and use sandboxes, without an agent or after one.
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Say what this machine can isolate, which keys are set, and what is missing.
     Doctor,
 }
@@ -60,6 +71,15 @@ impl Backend {
         match self {
             Self::Local => "local",
             Self::Docker => "docker",
+        }
+    }
+}
+
+impl Backend {
+    /// Its name in agent files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
         }
     }
 }
@@ -217,6 +237,42 @@ pub(crate) struct DenyArgs {
     /// Why; the model gets to read it.
     #[arg(long)]
     pub(crate) reason: Option<String>,
+}
+
+/// `moor fork`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForkArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// The last event that the new run has too, as `moor events` numbers them.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) at: u64,
+    /// Say this to the model at that point.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) input: Option<String>,
+    /// Print one JSON event per line, as into a pipe.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `moor export-state`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// The run's id.
+    pub(crate) run: String,
+    /// Where to; nothing that is there is overwritten. By default RUN.tar, here.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Leave the workspace here: it is made anew from the manifest where the run goes on.
+    #[arg(long)]
+    pub(crate) without_workspace: bool,
+}
+
+/// `moor import-state`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
 }
 
 /// `moor manifest`.

@@ -6,6 +6,8 @@ use mooring_harness::{HarnessError, Status};
 use mooring_journal::JournalError;
 use mooring_model::ModelError;
 use mooring_sandbox::SandboxError;
+use mooring_snapshot::SnapshotError;
+use mooring_transfer::TransferError;
 
 /// The run finished with an answer.
 pub(crate) const EXIT_FINISHED: u8 = 0;
@@ -69,12 +71,24 @@ impl From<HarnessError> for CommandError {
             HarnessError::Refused(_)
             | HarnessError::Empty { .. }
             | HarnessError::NoApproval { .. }
+            | HarnessError::NoEvent { .. }
             | HarnessError::Input { .. }
             | HarnessError::Part { .. }
             | HarnessError::SameName { .. }
             | HarnessError::NoPrice { .. }
             | HarnessError::Completed { .. } => Self::input(error.to_string()),
             _ => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<TransferError> for CommandError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Journal(error) => error.into(),
+            TransferError::Harness(error) => error.into(),
+            TransferError::Io { .. } => Self::failed(error.to_string()),
+            _ => Self::input(error.to_string()),
         }
     }
 }
@@ -88,6 +102,16 @@ impl From<ModelError> for CommandError {
 impl From<SandboxError> for CommandError {
     fn from(error: SandboxError) -> Self {
         Self::input(error.to_string())
+    }
+}
+
+impl From<SnapshotError> for CommandError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Unknown { .. } => Self::input(error.to_string()),
+            SnapshotError::Sandbox(error) => error.into(),
+            _ => Self::failed(error.to_string()),
+        }
     }
 }
 

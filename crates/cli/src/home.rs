@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mooring_journal::SqliteJournal;
 use mooring_mcp::McpConfig;
 use mooring_model::{Prices, RateLimits};
+use mooring_snapshot::SnapshotStore;
 use serde::Deserialize;
 
 use crate::command_error::CommandError;
@@ -32,12 +33,25 @@ pub(crate) struct Config {
     pub(crate) mcp: BTreeMap<String, McpConfig>,
     /// What models cost: `[prices."PATTERN"]`. None are shipped: they change, and a wrong one is worse than none.
     pub(crate) prices: Prices,
+    /// What sandboxes may do on this network, whatever a manifest says.
+    pub(crate) network: NetworkConfig,
     /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     /// Who pays where neither the command line nor the agent file says it.
     pub(crate) tenant: Option<String>,
     /// What all runs of a tenant may use together: `[tenants.NAME]`.
     pub(crate) tenants: BTreeMap<String, TenantConfig>,
+    /// Secrets that manifests name: `[secrets]`, each a value. The variable `MOOR_SECRET_NAME` goes before it.
+    #[serde(deserialize_with = "secrets")]
+    pub(crate) secrets: BTreeMap<String, mooring_model::Secret>,
+}
+
+/// What sandboxes may do on this network.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// Hosts that may have loopback and private addresses, where a manifest allows them: `git.internal`, `*.corp.test`.
+    pub(crate) private: Vec<String>,
 }
 
 /// How to reach a provider.
@@ -51,6 +65,13 @@ pub(crate) struct ProviderConfig {
     pub(crate) base_url: Option<String>,
     /// How much may be asked of it.
     pub(crate) limits: Option<RateLimits>,
+}
+
+fn secrets<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, mooring_model::Secret>, D::Error> {
+    let values = BTreeMap::<String, String>::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|(name, value)| (name, mooring_model::Secret::new(value))).collect())
 }
 
 fn secret<'de, D: serde::Deserializer<'de>>(
@@ -121,6 +142,13 @@ impl Home {
             ))
         })?;
         Ok(SqliteJournal::open(&self.journal_file())?)
+    }
+}
+
+impl Home {
+    /// Opens the store of snapshots, making it where it is missing.
+    pub(crate) fn snapshots(&self) -> Result<SnapshotStore, CommandError> {
+        Ok(SnapshotStore::open(&self.state.join("snapshots"))?)
     }
 }
 

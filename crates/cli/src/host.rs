@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mooring_capability::Capability;
+use mooring_egress::{EgressClient, HostPattern, Operator, SecretValue};
 use mooring_harness::{AgentHost, AgentSpec, Compaction, Hooks, Host, Observer};
 use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
@@ -14,6 +15,7 @@ use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Script
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -37,12 +39,14 @@ pub(crate) fn now_ms() -> i64 {
 pub(crate) fn host(
     journal: Arc<dyn Journal>,
     agents: BTreeMap<String, AgentHost>,
+    snapshots: Option<SnapshotStore>,
     observer: Arc<dyn Observer>,
     cancel: CancellationToken,
 ) -> Host {
     Host {
         journal,
         agents: Arc::new(agents),
+        snapshots,
         observer,
         hooks: Hooks::default(),
         now_ms: Arc::new(now_ms),
@@ -104,7 +108,9 @@ impl<'a> Wiring<'a> {
             summariser,
             tools: own.chain(servers).collect(),
             guardrails: Vec::new(),
-            sandbox: sandbox.map(|(table, base)| self::sandbox(self.home, table, base)).transpose()?,
+            sandbox: sandbox
+                .map(|(table, base)| self::sandbox(self.home, self.config, table, base))
+                .transpose()?,
         })
     }
 
@@ -212,7 +218,12 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
 }
 
 /// The sandbox that an agent file describes. `base` is its manifest's base directory.
-fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn SandboxClient>, CommandError> {
+fn sandbox(
+    home: &Home,
+    config: &Config,
+    table: &SandboxTable,
+    base: &Path,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
     }
@@ -259,7 +270,8 @@ fn sandbox(home: &Home, table: &SandboxTable, base: &Path) -> Result<Arc<dyn San
             )));
         }
     };
-    Ok(backend)
+    // With a way out where a manifest asks for one.
+    Ok(Arc::new(EgressClient::new(backend, operator(config)?)))
 }
 
 /// The Docker engine that the environment names, else this machine's.
@@ -272,6 +284,40 @@ pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError>
         ))
     })?;
     Ok(DockerOptions::new(socket, &home.state))
+}
+
+/// What this machine's operator says about networks and secrets.
+fn operator(config: &Config) -> Result<Operator, CommandError> {
+    let secrets = config.secrets.clone();
+    let find = move |name: &str| {
+        let of_environment = variable(&secret_variable(name));
+        let value = of_environment.or_else(|| secrets.get(name).map(|secret| secret.expose().to_owned()));
+        value.map(SecretValue::new)
+    };
+    let mut operator = Operator::new(Arc::new(find));
+    for pattern in &config.network.private {
+        let pattern = HostPattern::parse(pattern).map_err(|error| {
+            CommandError::input(format!("network.private in the configuration file: {error}"))
+        })?;
+        operator.private.push(pattern);
+    }
+    Ok(operator)
+}
+
+/// `github-token` is `MOOR_SECRET_GITHUB_TOKEN`.
+fn secret_variable(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
+}
+
+/// Sandboxes that live on for this long after the last client has left.
+pub(crate) fn lingering_sandbox(
+    home: &Home,
+    table: &SandboxTable,
+    linger: Duration,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

@@ -55,7 +55,11 @@ async fn dispatch(command: Command) -> Result<ExitCode, CommandError> {
         Command::Approvals(args) => command::approve::list(&args).await,
         Command::Approve(args) => command::approve::approve(args).await,
         Command::Deny(args) => command::approve::deny(args).await,
+        Command::Fork(args) => command::fork::fork(args).await,
+        Command::ExportState(args) => command::transfer::export(&args).await,
+        Command::ImportState(args) => command::transfer::import(&args).await,
         Command::Manifest(command) => command::manifest::manifest(command).await,
+        Command::Sandbox(command) => command::sandbox::run(command).await,
         Command::Doctor => command::doctor::doctor().await,
     }
 }

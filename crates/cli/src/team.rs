@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use mooring_capability::{Capability, system_instructions};
-use mooring_harness::{AgentHost, AgentSpec, Limits, Member};
+use mooring_harness::{AgentHost, AgentSpec, Limits, Member, Snapshots};
 use mooring_journal::event::RunStarted;
 use mooring_manifest::Manifest;
+use mooring_snapshot::SnapshotStore;
 use serde_json::{Value, json};
 
 use crate::agent_checks::typed_output;
 use crate::agent_file::{AgentFile, SandboxTable};
 use crate::args::IsolationArg;
 use crate::command_error::CommandError;
+use crate::home::Home;
 use crate::host::{self, Wiring};
 
 /// An agent, with where it was read.
@@ -109,6 +111,12 @@ impl Loaded {
 }
 
 impl Team {
+    /// Where snapshots are kept, where the run is to have some.
+    pub(crate) fn snapshots(&self, home: &Home) -> Result<Option<SnapshotStore>, CommandError> {
+        let wanted = self.entry.sandbox.snapshots.unwrap_or_default() != Snapshots::Never;
+        wanted.then(|| home.snapshots()).transpose()
+    }
+
     /// The agents that the first one names, and those that they name, each read from its file.
     pub(crate) fn read(
         mut entry: Loaded,

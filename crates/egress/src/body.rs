@@ -46,7 +46,7 @@ impl Outgoing {
     }
 
     fn screen(&mut self, data: &[u8]) -> Result<(), Refusal> {
-        let overlap = self.vault.overlap();
+        let Some(overlap) = self.vault.overlap() else { return Ok(()) };
         self.tail.extend_from_slice(data);
         if let Some(secret) = self.vault.find(&self.tail) {
             return Err(Refusal::Misplaced { secret: secret.into(), place: "the body of a request" });

@@ -107,6 +107,12 @@ impl Egress {
         }
     }
 
+    /// Waits until no connection is served, and no longer than this.
+    pub(crate) async fn quiet(&self, wait: Duration) {
+        let all = u32::try_from(self.shared.limits.connections).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(wait, self.places.acquire_many(all)).await;
+    }
+
     /// Serves one connection from the sandbox to its end. HTTP proxy requests, `CONNECT` and SOCKS 5 are told apart by
     /// themselves. Dropping the future cuts the connection.
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {

@@ -10,7 +10,8 @@
 //! of the session; so it does where a rule is about methods or paths. Everywhere else TLS passes unread.
 //!
 //! How much a rule enforces: where requests are read, all of it. Where TLS passes unread, that the tunnel's name, its
-//! address and the name in the TLS handshake are one; not which `Host` a server that serves many is asked for.
+//! address and the name in the TLS handshake are one; not which `Host` a server that serves many is asked for, nor
+//! whether a phantom is carried there, which is worth nothing.
 //!
 //! HTTP/1.1 is spoken wherever requests are read. WebSocket, HTTP/2 and trailers do not pass there.
 

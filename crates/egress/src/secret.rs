@@ -146,9 +146,9 @@ impl Vault {
         self.tokens.get(found.pattern().as_usize()).map(|(name, ..)| name.as_str())
     }
 
-    /// How many bytes of one piece must be searched again with the next.
-    pub(crate) fn overlap(&self) -> usize {
-        self.tokens.iter().map(|(_, _, phantom)| phantom.len()).max().unwrap_or(1) - 1
+    /// How many bytes of one piece must be searched again with the next; `None` where there is nothing to search for.
+    pub(crate) fn overlap(&self) -> Option<usize> {
+        self.tokens.iter().map(|(_, _, phantom)| phantom.len() - 1).max()
     }
 
     /// Puts values in the place of phantoms, and says which secrets those were. Refused: a phantom in any place that

@@ -20,6 +20,8 @@ use crate::policy::Policy;
 const BUNDLE: &str = "/tmp/moor-certificates.pem";
 /// How long placing it may take.
 const PLACING: Duration = Duration::from_secs(30);
+/// How long connections of a sandbox that has ended may take to end.
+const QUIET: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct EgressSession {
@@ -105,7 +107,10 @@ impl EgressSession {
     async fn stop_now(&self) -> Result<(), SandboxError> {
         let mut started = self.started.lock().await;
         *started = false;
-        self.inner.stop().await
+        self.inner.stop().await?;
+        // Its connections end with it, and then their records are made.
+        self.egress.quiet(QUIET).await;
+        Ok(())
     }
 }
 

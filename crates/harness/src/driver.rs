@@ -12,6 +12,7 @@ mod compact;
 mod guard;
 mod outputs;
 mod ready;
+mod snapshot;
 mod stage;
 mod time;
 
@@ -39,7 +40,7 @@ pub use account::{amounts, budget_of, settle};
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many events are read at a time.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// Starts a run and drives it to its end.
 ///
@@ -296,13 +297,25 @@ impl<'h> Driver<'h> {
         };
         drop(watch);
         self.alarm = None;
-        if let Some(session) = self.session.take()
-            && let Err(error) = session.stop().await
-        {
-            // The run is over and recorded; a sandbox that does not stop dies with this process.
-            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        if let Some(session) = self.session.take() {
+            self.stop(session.as_ref()).await;
         }
         result
+    }
+
+    async fn stop(&self, session: &dyn SandboxSession) {
+        if let Err(error) = session.stop().await {
+            // It dies with this process.
+            self.host.observer.live(Live::Note(format!("the sandbox did not stop: {error}")));
+        }
+    }
+
+    /// What a sandbox sent out, or was refused, since it was asked last.
+    fn note_accesses(&mut self, session: &dyn SandboxSession) -> Result<(), HarnessError> {
+        for access in session.accesses() {
+            self.fold(stage::egress(session.id(), access))?;
+        }
+        Ok(())
     }
 
     async fn steps(&mut self) -> Result<Finished, HarnessError> {
@@ -318,12 +331,18 @@ impl<'h> Driver<'h> {
                 Next::Compact(part) => self.compact(part).await?,
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
+                Next::Snapshot => self.take_snapshot().await?,
                 Next::HandOff { to } => self.hand_off(&to)?,
                 Next::Abandon => self.abandon_calls().await?,
                 Next::Finish(mut finished) => {
                     self.require_outputs(&mut finished).await;
                     if finished.status == Status::Cancelled.as_str() {
                         self.cancel_judges().await?;
+                    }
+                    // What its open connections carried is known once they have ended.
+                    if let Some(session) = self.session.take() {
+                        self.stop(session.as_ref()).await;
+                        self.note_accesses(session.as_ref())?;
                     }
                     self.push(Event::RunFinished(*finished))?;
                     self.flush(Durability::Power).await?;
@@ -338,8 +357,15 @@ impl<'h> Driver<'h> {
         (self.host.now_ms)()
     }
 
-    /// Folds an event, to be appended with the next flush.
+    /// Folds an event, to be appended with the next flush, after what the sandbox sent out meanwhile.
     fn push(&mut self, event: Event) -> Result<(), HarnessError> {
+        if let Some(session) = self.session.clone() {
+            self.note_accesses(session.as_ref())?;
+        }
+        self.fold(event)
+    }
+
+    fn fold(&mut self, event: Event) -> Result<(), HarnessError> {
         let at_ms = self.now();
         let applied = self.state.apply_at(&event, at_ms);
         applied.map_err(|source| HarnessError::Fold { run: self.run.clone(), source })?;
@@ -384,7 +410,7 @@ impl<'h> Driver<'h> {
 }
 
 /// How a run stands, or ended.
-fn finished(run: &RunId, state: &State) -> Finished {
+pub fn finished(run: &RunId, state: &State) -> Finished {
     let end = state.finished.clone().unwrap_or_default();
     Finished {
         run: run.clone(),
@@ -433,8 +459,8 @@ pub async fn fold(
     state.ok_or_else(|| HarnessError::Empty { run: run.clone() })
 }
 
-/// What listings show of a run.
-pub(crate) fn summary(state: &State) -> Value {
+/// What listings show of a run: [`mooring_journal::Append::summary`].
+pub fn summary(state: &State) -> Value {
     let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
         json!({
             "id": asked.approval_id,
@@ -487,7 +513,7 @@ fn changes_summary(event: &Event) -> bool {
     )
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Value {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Value {
     // Only maps with keys that are no strings cannot be written as JSON; there are none here.
     serde_json::to_value(value).unwrap_or_default()
 }

@@ -65,6 +65,16 @@ pub enum HarnessError {
         /// The run that it belongs to.
         of: RunId,
     },
+    /// The run has no event of that number.
+    #[error("run {run} has no event {seq}: its events are 1 to {last}. `moor events {run}` lists them")]
+    NoEvent {
+        /// The run.
+        run: RunId,
+        /// What was asked for.
+        seq: u64,
+        /// Its last event.
+        last: u64,
+    },
     /// Two tools of an agent have one name: nobody could tell which one a call means.
     #[error(
         "agent '{agent}' has two tools named '{tool}'. Give one of them another name (`tool` of a handoff or a \

@@ -12,6 +12,7 @@ mod budget;
 mod compaction;
 mod driver;
 mod error;
+mod fork;
 mod guardrail;
 mod hooks;
 mod machine;
@@ -24,14 +25,17 @@ mod typed;
 pub use answer::{Answer, Answered, answer};
 pub use budget::{Budget, Resource, Seconds, Spent};
 pub use compaction::Compaction;
-pub use driver::{amounts, budget_of, fold, resume, settle, start};
+pub use driver::{amounts, budget_of, finished, fold, resume, settle, start, summary};
 pub use error::HarnessError;
+pub use fork::{Fork, Forked, anew, fork};
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
     ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
     ToolHook,
 };
-pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, State, Status};
+pub use machine::{
+    Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, Snapshots, State, Status,
+};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
 pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun, Terms};

@@ -12,9 +12,12 @@ mod spend;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use mooring_journal::event::{ApprovalAnswered, ApprovalRequested, RunError, RunFinished, RunStarted};
+use mooring_journal::event::{
+    ApprovalAnswered, ApprovalRequested, History, RunError, RunFinished, RunStarted,
+};
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, Item, Prices, StopReason, ToolSpec, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::budget::{Budget, Resource, Spent};
@@ -111,6 +114,8 @@ pub struct Call {
     pub child: Option<RunId>,
     /// What is set aside for that run.
     pub reserved: Budget,
+    /// The key that its intent was recorded with: the same however often, and wherever, it is tried again.
+    pub key: Option<String>,
     /// The guardrails that have looked at it.
     pub passed: BTreeSet<String>,
     /// A person's answer to what the call asked for: `action` and `content`.
@@ -134,10 +139,31 @@ pub struct SandboxState {
     pub running: bool,
     /// Whether its making has been recorded and not its outcome.
     pub requested: bool,
+    /// The session's id.
+    pub session_id: String,
     /// What finds the session again, once the workspace has been staged.
     pub session: Option<Value>,
+    /// A directory on the host that the workspace is kept in, where the user named one.
+    pub workspace: Option<String>,
     /// Why it could not be started.
     pub failure: Option<String>,
+    /// When snapshots of the workspace are asked for.
+    pub snapshots: Snapshots,
+    /// Whether the workspace may hold what no snapshot has.
+    pub unsaved: bool,
+}
+
+/// When snapshots of a workspace are taken, beside the one as it was staged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshots {
+    /// Not at all, not even as it was staged.
+    #[default]
+    Never,
+    /// After each turn that called tools.
+    Turn,
+    /// When the run is over, or waits for a person.
+    End,
 }
 
 /// What is due.
@@ -157,6 +183,8 @@ pub enum Next {
     CheckOutput,
     /// Call the tools of [`State::calls`] that are not done.
     Tools,
+    /// Take a snapshot of the workspace.
+    Snapshot,
     /// Let another agent go on.
     HandOff {
         /// The agent's name.
@@ -238,6 +266,12 @@ pub struct State {
     meter: Meter,
     compactions: Compactions,
     last_answer: Option<Answer>,
+    /// Whether the user has said something since.
+    asked_since: bool,
+    /// What the user said where the run was forked.
+    fork_input: Vec<Item>,
+    /// What the runtime says while calls are open: it joins the conversation after their outputs.
+    told: Vec<Item>,
     model_failure: Option<RunError>,
     checks: Checks,
     /// The agent that goes on once the turn is over.
@@ -257,16 +291,21 @@ struct Answer {
 impl State {
     /// Folds a whole run. `Ok(None)` for a run without events: it was made and its driver died at once.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Option<Self>, FoldError> {
+        Self::replay(records.into_iter().map(|record| (&record.event, record.at_ms)))
+    }
+
+    /// Folds the events of a whole run, each with its time in milliseconds since the Unix epoch.
+    pub fn replay<'a>(events: impl IntoIterator<Item = (&'a Event, i64)>) -> Result<Option<Self>, FoldError> {
         let mut state: Option<Self> = None;
-        for record in records {
-            match (&mut state, &record.event) {
+        for (event, at_ms) in events {
+            match (&mut state, event) {
                 (None, Event::RunStarted(started)) => {
-                    let mut begun = Self::begin(started, record.seq)?;
-                    begun.pass(&record.event, record.at_ms);
+                    let mut begun = Self::begin(started, 1)?;
+                    begun.pass(event, at_ms);
                     state = Some(begun);
                 }
-                (None, event) => return Err(misplaced(record.seq, event, "a run begins with run_started")),
-                (Some(state), event) => state.apply_at(event, record.at_ms)?,
+                (None, event) => return Err(misplaced(1, event, "a run begins with run_started")),
+                (Some(state), event) => state.apply_at(event, at_ms)?,
             }
         }
         Ok(state)
@@ -303,8 +342,13 @@ impl State {
             items,
             sandbox: SandboxState {
                 needed: !started.sandbox.is_null(),
+                session_id: started.sandbox["session_id"].as_str().unwrap_or_default().to_owned(),
+                workspace: started.sandbox["workspace"].as_str().map(str::to_owned),
                 // A conversation that goes on works on in the workspace that it has.
                 session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
+                // Another version may know other words.
+                snapshots: serde_json::from_value(started.sandbox["options"]["snapshots"].clone())
+                    .unwrap_or_default(),
                 ..SandboxState::default()
             },
             context_due: !started.sandbox.is_null() && started.history.is_none() && agent.guidance,
@@ -330,6 +374,9 @@ impl State {
             last_seq: seq,
             finished: None,
             last_answer: None,
+            asked_since: false,
+            fork_input: Vec::new(),
+            told: Vec::new(),
             model_failure: None,
             checks: Checks::default(),
             handoff: None,
@@ -365,6 +412,7 @@ impl State {
             Event::SandboxReady(ready) => {
                 self.sandbox.running = true;
                 self.sandbox.requested = false;
+                self.sandbox.unsaved |= self.sandbox.session.is_none();
                 self.sandbox.session = Some(ready.state.clone());
             }
             Event::SandboxLost(lost) => {
@@ -374,6 +422,7 @@ impl State {
                 self.forget_running();
                 self.sandbox.running = false;
             }
+            Event::SnapshotTaken(_) | Event::SnapshotFailed(_) => self.sandbox.unsaved = false,
             Event::ContextAdded(context) => {
                 let items = parse_items(&context.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
@@ -451,6 +500,7 @@ impl State {
                 let again = call.answer.take().is_some();
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
+                call.key = Some(requested.key.clone()).filter(|key| !key.is_empty());
                 call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
                 if !again {
                     self.spent.tool_calls += 1;
@@ -502,6 +552,7 @@ impl State {
                 if !self.read.contains(&completed.provenance) {
                     self.read.insert(completed.provenance.clone());
                 }
+                self.sandbox.unsaved = true;
                 self.close_turn();
             }
             Event::ApprovalRequested(asked) => {
@@ -521,6 +572,26 @@ impl State {
             }
             Event::ApprovalAnswered(answer) => {
                 self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
+            }
+            Event::RunImported(imported) => {
+                let told = parse_items(&imported.items)
+                    .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
+                self.sandbox.session_id.clone_from(&imported.session_id);
+                self.relocate(imported.session.clone());
+                self.tell(told);
+            }
+            Event::RunForked(forked) => {
+                let unreadable = |error| misplaced(seq, event, &format!("its items cannot be read: {error}"));
+                let told = parse_items(&forked.items).map_err(unreadable)?;
+                let input = parse_items(&forked.input).map_err(unreadable)?;
+                self.relocate(forked.session.clone());
+                self.disown();
+                if !input.is_empty() {
+                    self.asked_since = true;
+                    self.checks.asked_again();
+                    self.fork_input.clone_from(&input);
+                }
+                self.tell(told.into_iter().chain(input).collect());
             }
             Event::CancelRequested(_) => {
                 self.give_up_answer();
@@ -545,7 +616,7 @@ impl State {
                 };
                 self.finished = Some(finished.clone());
             }
-            Event::Reward(_) => {}
+            Event::Reward(_) | Event::Egress(_) => {}
             Event::Unknown(fields) => {
                 let kind = fields.get("type").and_then(Value::as_str).unwrap_or("?").to_owned();
                 return Err(FoldError::Unknown { seq, kind });
@@ -575,6 +646,28 @@ impl State {
         self.answers.get(&self.agent.model).copied().unwrap_or(0)
     }
 
+    /// What the user asks now: without the conversation before it.
+    pub fn asked(&self) -> Vec<Item> {
+        if !self.fork_input.is_empty() {
+            return self.fork_input.clone();
+        }
+        let before = self.started.history.as_ref().map_or(0, |history| history.items as usize);
+        let asked = self.started.input.iter().skip(before);
+        asked.filter_map(|item| serde_json::from_value(item.clone()).ok()).collect()
+    }
+
+    /// What the next run of the conversation says of this one, whose items it begins with.
+    pub fn history(&self, run: &RunId) -> History {
+        History {
+            run: run.clone(),
+            items: self.items.len() as u64,
+            responses: self.answers.values().sum(),
+            answers: self.answers.clone(),
+            summary: self.summary_at().map(|at| at as u64),
+            read: self.read.iter().cloned().collect(),
+        }
+    }
+
     /// The questions that wait for a person.
     pub fn approvals(&self) -> impl Iterator<Item = (&Call, &ApprovalRequested)> {
         self.open_calls().filter_map(|call| match &call.approval {
@@ -586,6 +679,13 @@ impl State {
     /// The calls of the current turn that are not over.
     pub fn open_calls(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| !matches!(call.status, CallStatus::Done(_)))
+    }
+
+    /// The id of the run that a call of the current turn starts, where this is the state of `run`.
+    pub(crate) fn child_id(&self, run: &RunId, call: &Call) -> RunId {
+        // Its place among the turn's calls: two calls may have one id.
+        let place = self.calls.iter().take_while(|other| *other != call).count();
+        RunId(format!("{run}-{}-{place}", self.turns))
     }
 
     /// A new driver has nothing of what its predecessor had running.
@@ -614,6 +714,47 @@ impl State {
                 _ => {}
             }
         }
+    }
+
+    /// The run goes on elsewhere: in this session, or in one that is made anew.
+    fn relocate(&mut self, session: Option<Value>) {
+        self.sandbox.running = false;
+        self.sandbox.requested = false;
+        self.sandbox.session = session;
+        // A directory of the user's belongs to the machine and the run that it was named for.
+        self.sandbox.workspace = None;
+    }
+
+    /// What belongs to the run that this one is forked from stays with it: answers of people, runs of sub-agents, and
+    /// how it ended.
+    fn disown(&mut self) {
+        self.allowed.clear();
+        for call in &mut self.calls {
+            call.child = None;
+            call.answer = None;
+            match &mut call.status {
+                // A question is asked again, in this run's name.
+                CallStatus::New if !matches!(call.approval, Approval::Denied(_)) => {
+                    call.approval = Approval::NotNeeded;
+                }
+                CallStatus::Requested { prepared } | CallStatus::Suspended { prepared } => {
+                    call.approval = Approval::NotNeeded;
+                    call.status = CallStatus::InDoubt { prepared: prepared.take() };
+                }
+                _ => {}
+            }
+        }
+        // A sub-agent's run that is over stays over: its caller takes what came of it.
+        if self.started.parent.as_ref().is_none_or(|parent| parent.call_id.is_none()) {
+            self.attach();
+        }
+    }
+
+    /// Joins the conversation, but not between calls and their outputs.
+    fn tell(&mut self, items: Vec<Item>) {
+        let open = self.open_calls().next().is_some();
+        let conversation = if open { &mut self.told } else { &mut self.items };
+        conversation.extend(items);
     }
 
     /// The agent that goes on once the turn is over.
@@ -712,6 +853,7 @@ impl State {
                 self.items.push(*output);
             }
         }
+        self.items.append(&mut self.told);
     }
 
     fn answered(&mut self, items: Vec<Item>, usage: Usage, stop_reason: StopReason) {
@@ -725,6 +867,7 @@ impl State {
         self.spent.usage.add(&usage);
         self.calls = items.iter().filter_map(as_call).collect();
         let texts = items.iter().map(Item::text).filter(|text| !text.is_empty());
+        self.asked_since = false;
         let mut texts = texts.collect::<Vec<_>>();
         if self.agent.output.is_some() {
             // What comes before is talk.
@@ -760,6 +903,7 @@ fn as_call(item: &Item) -> Option<Call> {
         approval: Approval::NotNeeded,
         child: None,
         reserved: Budget::default(),
+        key: None,
         passed: BTreeSet::new(),
         answer: None,
     })

@@ -10,6 +10,7 @@ use mooring_journal::{Journal, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{Cost, Item, ModelClient, Prices, Settings, Usage};
 use mooring_sandbox::SandboxClient;
+use mooring_snapshot::SnapshotStore;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -219,6 +220,8 @@ pub struct Host {
     pub journal: Arc<dyn Journal>,
     /// What each agent that may take part works with, by the agent's name.
     pub agents: Arc<BTreeMap<String, AgentHost>>,
+    /// Where snapshots of workspaces are kept, for the runs that ask for some.
+    pub snapshots: Option<SnapshotStore>,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
     /// What is told of each step.

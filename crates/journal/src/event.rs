@@ -58,6 +58,10 @@ pub enum Event {
     SandboxReady(SandboxReady),
     /// The sandbox could not be made, or was lost. The run goes on in another, or fails.
     SandboxLost(SandboxLost),
+    /// A snapshot of the workspace was taken.
+    SnapshotTaken(SnapshotTaken),
+    /// A snapshot of the workspace could not be taken. The run goes on.
+    SnapshotFailed(SnapshotFailed),
     /// What the workspace says about itself joins the conversation.
     ContextAdded(ContextAdded),
     /// Intent: the model is about to be asked.
@@ -84,6 +88,12 @@ pub enum Event {
     ToolSuspended(ToolSuspended),
     /// Another agent goes on with the conversation.
     HandedOff(Box<HandedOff>),
+    /// The sandbox sent something out, or was refused it.
+    Egress(Box<Egress>),
+    /// The run was brought here from another journal, where all events before this one were written.
+    RunImported(RunImported),
+    /// The run is a fork: all events before this one but the first are those of another run.
+    RunForked(RunForked),
     /// A guardrail looked at the run's input, its output, or a tool call.
     GuardrailChecked(Box<GuardrailChecked>),
     /// The agent's answer was held against the schema that it must have.
@@ -285,6 +295,40 @@ pub struct SandboxLost {
     /// The session's id.
     pub session_id: String,
     /// What happened.
+    pub reason: String,
+}
+
+/// A snapshot of the workspace was taken: what it held when this event was recorded, after everything before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotTaken {
+    /// The snapshot's id in the store.
+    pub snapshot: String,
+    /// What it holds, as one digest: two workspaces with the same files have the same.
+    pub digest: String,
+    /// The sandbox session that it is of.
+    pub session_id: String,
+    /// How many answers of the model came before; 0: as staged.
+    pub turn: u64,
+    /// Regular files in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that it added to the store.
+    pub added_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A snapshot of the workspace could not be taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotFailed {
+    /// The sandbox session.
+    pub session_id: String,
+    /// How many answers of the model came before.
+    pub turn: u64,
+    /// Why.
     pub reason: String,
 }
 
@@ -566,6 +610,52 @@ pub struct HandedOff {
     pub filter: String,
 }
 
+/// The run was brought here from another journal. What it had running there is gone; what it had asked stays asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunImported {
+    /// The version of the program that brought it out.
+    pub runtime: String,
+    /// When that was, in milliseconds since the Unix epoch.
+    pub exported_ms: i64,
+    /// The id of the sandbox session that it works in from here on.
+    pub session_id: String,
+    /// What finds that session again, with the workspace that came along; absent where none came along, and the
+    /// workspace is made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
+    /// What the model is told of it: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+}
+
+/// The run is a fork. Its first event is the other run's with an id, a parent and a sandbox session of its own; those
+/// up to this one are the other's as they were.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunForked {
+    /// The other run.
+    pub from: RunId,
+    /// Its last event that this one has too.
+    pub at: u64,
+    /// What finds the sandbox session of this run; absent where its workspace is made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Value>,
+    /// What the model is told of it: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+    /// What the user says at this point: items in the wire form of Open Responses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub input: Vec<Value>,
+}
+
+impl Default for RunForked {
+    fn default() -> Self {
+        let from = RunId(String::new());
+        Self { from, at: 0, session: None, items: Vec::new(), input: Vec::new() }
+    }
+}
+
 /// A tool gave its output.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -593,6 +683,46 @@ pub struct ToolCompleted {
     /// What the run that the call started has used, its own sub-agents included.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub spent: Value,
+}
+
+/// What a sandbox sent out, or was refused: a connection, or a request where requests are read, when it is over. Those
+/// that differ in nothing but numbers are one event.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Egress {
+    /// The sandbox session.
+    pub session_id: String,
+    /// `http`, `https`, `connect`, `socks5` or `unknown`.
+    pub protocol: String,
+    /// The host as the sandbox named it. Empty where there were too many to list.
+    pub host: String,
+    /// The port; 0 where it is not known.
+    pub port: u16,
+    /// The method, where it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The path without its query, where it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// `allow`, `deny`, or `fail` for what was allowed and did not get to its end.
+    pub decision: String,
+    /// A stable word for why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Why it was refused or failed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The secrets that were put in, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// How many these are.
+    pub count: u64,
+    /// Bytes that left the sandbox, of all of them.
+    pub bytes_up: u64,
+    /// Bytes that came back, of all of them.
+    pub bytes_down: u64,
+    /// How long they took together, in milliseconds.
+    pub duration_ms: u64,
 }
 
 /// A guardrail looked at something and said what it thinks of it.
@@ -652,6 +782,7 @@ pub struct CancelRequested {
     pub by: String,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

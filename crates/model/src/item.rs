@@ -141,6 +141,20 @@ pub enum Item {
     Other(Map<String, Value>),
 }
 
+/// What a person says.
+impl From<&str> for Item {
+    fn from(text: &str) -> Self {
+        Self::user(text)
+    }
+}
+
+/// What a person says.
+impl From<String> for Item {
+    fn from(text: String) -> Self {
+        Self::user(text)
+    }
+}
+
 impl Item {
     /// A user's text.
     pub fn user(text: impl Into<String>) -> Self {

@@ -37,13 +37,25 @@ impl ScriptModel {
             ModelError::new(ModelErrorKind::Script, &name, error.to_string())
                 .hint("Give the path of a JSONL file with one response a line")
         })?;
+        Self::read(name, &path.display().to_string(), &text)
+    }
+
+    /// Checks a script that the program holds itself, in the same form; `name` is what [`ModelClient::name`] gives.
+    ///
+    /// # Errors
+    /// [`ModelErrorKind::Script`] where it holds no response, or a line is malformed; names line and column.
+    pub fn parse(name: impl Into<String>, script: &str) -> Result<Self, ModelError> {
+        Self::read(name.into(), "script", script)
+    }
+
+    fn read(name: String, place: &str, text: &str) -> Result<Self, ModelError> {
         let mut responses = Vec::new();
         for (index, line) in text.lines().enumerate() {
             if line.trim().is_empty() {
                 continue;
             }
             let response = parse_line(line, &name).map_err(|(column, message)| {
-                let place = format!("{}:{}:{column}", path.display(), index + 1);
+                let place = format!("{place}:{}:{column}", index + 1);
                 ModelError::new(ModelErrorKind::Script, &name, format!("{place}: {message}")).hint(
                     "A line is the `output` array of one response, or {\"output\": […], \"usage\": {…}}",
                 )
@@ -51,7 +63,7 @@ impl ScriptModel {
             responses.push(response);
         }
         if responses.is_empty() {
-            let message = format!("{}:1:1: the script holds no response", path.display());
+            let message = format!("{place}:1:1: the script holds no response");
             return Err(ModelError::new(ModelErrorKind::Script, name, message)
                 .hint("Write one response a line: [{\"type\": \"message\", \"role\": \"assistant\", \"content\": \"Hello\"}]"));
         }

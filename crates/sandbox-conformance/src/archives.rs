@@ -60,7 +60,7 @@ pub(crate) async fn a_workspace_moves_to_another_session(bench: &Bench) {
     one.out(
         "mkdir -p a/b empty; echo x > a/b/f; chmod 751 a/b/f; ln -s /usr/bin/python3 a/python; ln a/b/f hard; \
          head -c 3000000 /dev/urandom > big; sha256sum big > sum; mkdir closed; echo y > closed/z; chmod 000 closed; \
-         mkdir cache; touch cache/c; touch -d @1000000000 hard; mkfifo fifo",
+         mkdir cache; touch cache/c; touch -d @1000000000 hard; mkfifo fifo; truncate -s 1M holes",
     )
     .await;
     let archive = persist(one.session.as_ref(), &["cache"]).await;
@@ -70,16 +70,20 @@ pub(crate) async fn a_workspace_moves_to_another_session(bench: &Bench) {
     assert_eq!(two.out("sha256sum -c sum").await, "big: OK\n");
     let closed = one.out("stat -c %Y closed").await;
     assert_eq!(
-        two.out("stat -c '%n %F %a %U %Y' hard a/b/f closed; readlink a/python; stat -c %h hard; ls -A")
-            .await,
+        two.out(
+            "stat -c '%n %F %a %U %Y' hard a/b/f closed; stat -c '%F %b' holes; readlink a/python; stat -c %h hard; \
+             ls -A"
+        )
+        .await,
         format!(
             "hard regular file 751 agent 1000000000\na/b/f regular file 751 agent 1000000000\n\
-             closed directory 0 agent {closed}/usr/bin/python3\n2\na\nbig\nclosed\nempty\nhard\nsum\n"
+             closed directory 0 agent {closed}regular file 0\n/usr/bin/python3\n2\na\nbig\nclosed\nempty\nfifo\n\
+             hard\nholes\nsum\n"
         )
     );
     assert_eq!(two.out("chmod 700 closed; cat closed/z").await, "y\n");
     // The same workspace is the same archive, on whichever session.
-    one.out("rm -r cache fifo").await;
+    one.out("rm -r cache").await;
     two.out("chmod 000 closed").await;
     assert!(persist(two.session.as_ref(), &[]).await == archive);
 }

@@ -15,7 +15,7 @@ use mooring_supervisor_client::{SupervisedSession, ask, gone, tighter, translate
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{LocalLaunch, start_supervisor};
-use crate::store;
+use crate::{layers, store};
 
 /// This backend's id.
 const BACKEND: &str = "local";
@@ -73,6 +73,13 @@ pub(crate) struct Stored {
     pub(crate) isolation: Level,
 }
 
+impl Stored {
+    /// Whether files may belong to others than the default user.
+    pub(crate) fn many_users(&self) -> bool {
+        !self.users.is_empty() || !self.groups.is_empty()
+    }
+}
+
 impl LocalSandboxClient {
     /// Local sandboxes as `options` say. Touches nothing yet.
     pub fn new(options: LocalOptions) -> Self {
@@ -95,6 +102,7 @@ impl LocalSandboxClient {
             limits: tighter(self.options.limits, &stored.resources),
             stored,
             linger: self.options.linger,
+            state_dir: self.options.state_dir.clone(),
         };
         let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
         sessions.insert(id, Arc::downgrade(&session));
@@ -185,16 +193,77 @@ impl LocalSandboxClient {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         // A named workspace lies elsewhere, and stays.
         let folder = store::folder(&self.options.state_dir, id);
-        let has_users = !stored.users.is_empty() || !stored.groups.is_empty();
-        if has_users && stored.private && !is_root() && folder.exists() {
+        if stored.many_users() && stored.private && !is_root() && folder.exists() {
             let task = Task::Discard { folder: folder.clone() };
-            return match ask(id, start_supervisor(id)?, task).await? {
+            return match ask(id, start_supervisor(id, None)?, task).await? {
                 Hello::Done => Ok(()),
                 Hello::Failed(failure) => Err(translate("remove", failure)),
                 other => Err(gone(id, format!("the supervisor said {other:?}"))),
             };
         }
-        store::remove(&folder)
+        store::remove(&folder)?;
+        layers::collect(&self.options.state_dir).map(drop)
+    }
+
+    async fn fork_now(
+        &self,
+        parent: &SessionState,
+        id: &str,
+    ) -> Result<Arc<dyn SandboxSession>, SandboxError> {
+        store::check_id(id)?;
+        let stored = read_state(parent)?;
+        let unsupported = |reason: String| SandboxError::Unsupported {
+            operation: format!("a fork of session {} without a copy", parent.session_id),
+            backend: BACKEND.into(),
+            reason,
+        };
+        if !stored.private {
+            return Err(unsupported("its workspace is a directory that the caller named".into()));
+        }
+        if stored.isolation != Level::Namespaces || self.options.isolation != Level::Namespaces {
+            return Err(unsupported("without isolation there are no layers".into()));
+        }
+        if !is_root() && stored.many_users() {
+            return Err(unsupported("its files belong to several users".into()));
+        }
+        let state_dir = &self.options.state_dir;
+        if store::folder(state_dir, id).exists() {
+            return Err(SandboxError::AlreadyExists { path: id.into() });
+        }
+        self.try_layers(id, &stored).await.map_err(|error| unsupported(error.to_string()))?;
+        layers::fork(state_dir, &parent.session_id, id)?.map_err(unsupported)?;
+        let workspace = store::make_private(state_dir, id)?;
+        Ok(self.open(id.into(), Stored { workspace, ..stored }))
+    }
+
+    /// Finds out, once on each kernel, whether a sandbox starts on layers: a session that is frozen must.
+    async fn try_layers(&self, id: &str, stored: &Stored) -> Result<(), SandboxError> {
+        let state_dir = &self.options.state_dir;
+        let known = layers::known_to_work(state_dir);
+        if known.exists() {
+            return Ok(());
+        }
+        let (folder, made) = layers::trial(state_dir, id)?;
+        let workspace = folder.join("workspace");
+        let launch = LocalLaunch {
+            id: format!("{}-trial", &id[..id.len().min(40)]),
+            folder,
+            stored: Stored { workspace, users: Vec::new(), groups: Vec::new(), ..stored.clone() },
+            limits: Limits::default(),
+            linger: None,
+            state_dir: state_dir.clone(),
+        };
+        let state = SessionState { backend: BACKEND.into(), session_id: launch.id.clone(), data: ().into() };
+        let session = SupervisedSession::new(state, stored.root.clone(), Box::new(launch));
+        let tried = match session.start().await {
+            Ok(()) => session.stop().await,
+            failed => failed,
+        };
+        for path in made {
+            store::remove_tree(&path).map_err(|error| store::file("remove", &path, &error))?;
+        }
+        tried?;
+        std::fs::write(&known, "").map_err(|error| store::file("write", &known, &error))
     }
 }
 
@@ -222,6 +291,14 @@ impl SandboxClient for LocalSandboxClient {
 
     fn resume(&self, state: SessionState) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
         Box::pin(async move { self.resume_now(state) })
+    }
+
+    fn fork<'a>(
+        &'a self,
+        parent: &'a SessionState,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn SandboxSession>, SandboxError>> {
+        Box::pin(self.fork_now(parent, session_id))
     }
 
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {

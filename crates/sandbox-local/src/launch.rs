@@ -1,22 +1,24 @@
 //! How a local session's supervisor is started: the running program itself, under another name.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use mooring_sandbox::{BoxFuture, SandboxError};
-use mooring_supervisor::{DOOR, LOCK, Level, Limits, Linger, Setup};
+use mooring_sandbox::{BoxFuture, HostWorkspace, SandboxError};
+use mooring_supervisor::{DOOR, LOCK, Level, Limits, Linger, Setup, is_root, names_on_disk};
 use mooring_supervisor_client::{End, Launch, Launched, Transport, gone};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::client::Stored;
-use crate::store;
+use crate::{layers, store};
 
 #[derive(Debug)]
 pub(crate) struct LocalLaunch {
@@ -26,10 +28,12 @@ pub(crate) struct LocalLaunch {
     /// The session's own directory, whose door leads to a supervisor that lives on.
     pub(crate) folder: PathBuf,
     pub(crate) linger: Option<Duration>,
+    /// Where layers lie.
+    pub(crate) state_dir: PathBuf,
 }
 
 impl LocalLaunch {
-    fn launched(&self, transport: Transport) -> Launched {
+    fn launched(&self, transport: Transport, layers: Vec<PathBuf>) -> Launched {
         let linger = self
             .linger
             .map(|grace| Linger { folder: self.folder.clone(), grace_ms: grace.as_millis() as u64 });
@@ -37,6 +41,7 @@ impl LocalLaunch {
             session: self.id.clone(),
             level: self.stored.isolation,
             workspace: self.stored.workspace.clone(),
+            layers,
             private: self.stored.private,
             root: self.stored.root.clone(),
             users: self.stored.users.clone(),
@@ -68,7 +73,10 @@ impl Launch for LocalLaunch {
             if self.linger.is_some() {
                 store::make_folder(&self.folder)?;
             }
-            Ok(self.launched(start_supervisor(&self.id)?))
+            // From here on nobody freezes what is about to be written to.
+            let held = if self.stored.private { layers::hold(&self.folder)? } else { None };
+            let layers = layers::paths(&self.state_dir, &self.folder)?;
+            Ok(self.launched(start_supervisor(&self.id, held)?, layers))
         })
     }
 
@@ -77,7 +85,8 @@ impl Launch for LocalLaunch {
             match self.door().await {
                 Ok(stream) => {
                     let end = Lock(self.folder.join(LOCK));
-                    Ok(Some(self.launched(transport(stream, Box::new(end)))))
+                    // It was told what to set up when it was started.
+                    Ok(Some(self.launched(transport(stream, Box::new(end)), Vec::new())))
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                     Ok(None)
@@ -87,13 +96,32 @@ impl Launch for LocalLaunch {
         })
     }
 
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        let stored = &self.stored;
+        if stored.many_users() && !is_root() {
+            // They are others' here, too, and not to be read.
+            return None;
+        }
+        let (users, groups) = if stored.isolation == Level::Namespaces && is_root() {
+            let metadata = std::fs::metadata(&stored.workspace).ok()?;
+            names_on_disk(&stored.users, &stored.groups, (metadata.uid(), metadata.gid()))
+        } else {
+            Default::default()
+        };
+        let mut layers = vec![stored.workspace.clone()];
+        layers.extend(layers::paths(&self.state_dir, &self.folder).ok()?);
+        Some(HostWorkspace { layers, users, groups })
+    }
+
     fn closed_network(&self) -> bool {
         self.stored.isolation == Level::Namespaces
     }
 }
 
 /// Starts a supervisor that waits to be told what to do.
-pub(crate) fn start_supervisor(session: &str) -> Result<Transport, SandboxError> {
+///
+/// `held` goes with it.
+pub(crate) fn start_supervisor(session: &str, held: Option<File>) -> Result<Transport, SandboxError> {
     let fail = |what: &str, error: std::io::Error| gone(session, format!("cannot {what}: {error}"));
     let (ours, theirs) = StdUnixStream::pair().map_err(|error| fail("make a socket", error))?;
     ours.set_nonblocking(true).map_err(|error| fail("make a socket", error))?;
@@ -103,7 +131,7 @@ pub(crate) fn start_supervisor(session: &str) -> Result<Transport, SandboxError>
     // With `command` goes our copy of the supervisor's end: from here on its death is an end of file.
     drop(command);
     let stream = UnixStream::from_std(ours).map_err(|error| fail("make a socket", error))?;
-    Ok(transport(stream, Box::new(Monitor(child))))
+    Ok(transport(stream, Box::new(Monitor { child, _held: held })))
 }
 
 fn transport(stream: UnixStream, end: Box<dyn End>) -> Transport {
@@ -136,27 +164,31 @@ impl End for Lock {
 }
 
 /// The process that was started, outside of the sandbox.
-struct Monitor(Child);
+struct Monitor {
+    child: Child,
+    /// What nobody may take meanwhile.
+    _held: Option<File>,
+}
 
 impl End for Monitor {
     fn wait(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // An error means that it is gone already.
-            let _ = self.0.wait().await;
+            let _ = self.child.wait().await;
         })
     }
 
     fn force(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // Its death takes the first process inside with it, and that everything else.
-            let _ = self.0.kill().await;
+            let _ = self.child.kill().await;
         })
     }
 
     fn last_words(&mut self) -> BoxFuture<'_, String> {
         Box::pin(async {
             let mut said = String::new();
-            if let Some(stderr) = self.0.stderr.take() {
+            if let Some(stderr) = self.child.stderr.take() {
                 // It is as good as dead; what it said is a help, not a need.
                 let mut stderr = stderr.take(4096);
                 let read = stderr.read_to_string(&mut said);

@@ -23,10 +23,11 @@
 
 mod client;
 mod launch;
+mod layers;
 mod probe;
 mod store;
 
 pub use client::{LocalOptions, LocalSandboxClient};
 pub use mooring_supervisor::{Check, Level as IsolationLevel, Limits};
 pub use probe::probe;
-pub use store::private_workspace;
+pub use store::{private_workspace, prune_sessions};

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use mooring_sandbox::SandboxError;
 
+use crate::layers;
+
 /// A session's id becomes the name of a directory and of a group.
 pub(crate) fn check_id(id: &str) -> Result<(), SandboxError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -76,7 +78,41 @@ pub(crate) fn remove(folder: &Path) -> Result<(), SandboxError> {
     remove_tree(folder).map_err(|error| file("remove", folder, &error))
 }
 
-fn remove_tree(path: &Path) -> std::io::Result<()> {
+/// Removes the directories of sessions that `unused` says nobody needs, but for those that run. Gives their ids, and why
+/// one could not be removed. With `look_only` nothing is removed. Blocks.
+///
+/// # Errors
+/// [`SandboxError::File`].
+pub fn prune_sessions(
+    state_dir: &Path,
+    look_only: bool,
+    unused: &dyn Fn(&str, &Path) -> bool,
+) -> Result<Vec<(String, Result<(), SandboxError>)>, SandboxError> {
+    let home = state_dir.join("sandboxes");
+    let entries = match fs::read_dir(&home) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file("list", &home, &error)),
+    };
+    let mut removed = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| file("list", &home, &error))?.path();
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !path.is_dir() || !unused(&id, &path) {
+            continue;
+        }
+        // Held until it is gone.
+        let Some(_idle) = layers::idle(&path)? else { continue };
+        let gone = if look_only { Ok(()) } else { remove(&path) };
+        removed.push((id, gone));
+    }
+    if !look_only {
+        layers::collect(state_dir)?;
+    }
+    Ok(removed)
+}
+
+pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
     for _ in 0..2 {
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -99,6 +135,6 @@ fn open_up(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
+pub(crate) fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
     SandboxError::File { operation, path: path.display().to_string(), reason: error.to_string() }
 }

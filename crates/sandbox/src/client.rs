@@ -103,6 +103,25 @@ pub trait SandboxClient: Send + Sync + std::fmt::Debug {
     /// Finds a session again. Nothing runs before [`SandboxSession::start`].
     fn resume(&self, state: SessionState) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>>;
 
+    /// Makes a session whose workspace begins as that of another one is now, sharing what neither changes. Changes of
+    /// either are never seen by the other.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unsupported`] where that needs a copy: a backend that cannot share, a session that runs. Whoever
+    /// wants a fork all the same makes one through a snapshot.
+    fn fork<'a>(
+        &'a self,
+        parent: &'a SessionState,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn SandboxSession>, SandboxError>> {
+        let error = SandboxError::Unsupported {
+            operation: format!("a fork of session {} as {session_id} without a copy", parent.session_id),
+            backend: self.backend_id().into(),
+            reason: "its workspaces share nothing".into(),
+        };
+        Box::pin(std::future::ready(Err(error)))
+    }
+
     /// Ends a session and removes what it held, but for a workspace that the caller named. Deleting twice is no
     /// error.
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>>;

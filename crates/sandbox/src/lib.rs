@@ -35,7 +35,7 @@ pub use materialise::{Materialised, apply_to_dir, materialise};
 pub use network::{Access, ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler, Ports};
 pub use none::NoSandbox;
 pub use plan::Plan;
-pub use session::{Isolation, SandboxSession};
+pub use session::{HostWorkspace, Isolation, SandboxSession};
 
 /// A boxed future, for the object-safe traits.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

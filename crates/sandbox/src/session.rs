@@ -1,6 +1,7 @@
 //! A sandbox session: one isolated workspace and the commands in it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,19 @@ pub struct Isolation {
     pub level: String,
     /// Each mechanism and its state: `network: none`, `seccomp: on`, `memory: cgroup v1, 2147483648`, ….
     pub mechanisms: BTreeMap<String, String>,
+}
+
+/// Where a workspace lies on this host, for whoever reads it faster there than through the sandbox.
+///
+/// It is only read: what runs in the sandbox may change it at any moment, and nothing that is found in it is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostWorkspace {
+    /// Its directories, the highest layer first; more than one where it is an overlay of several.
+    pub layers: Vec<PathBuf>,
+    /// Names of the manifest's users by their numbers on the disk. Whoever is not in it is the default user.
+    pub users: BTreeMap<u32, String>,
+    /// The same of groups.
+    pub groups: BTreeMap<u32, String>,
 }
 
 /// How much longer than its own deadline the harness waits for a command, before it calls the sandbox lost.
@@ -40,6 +54,11 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
 
     /// The isolation achieved. `None` before the first start.
     fn isolation(&self) -> Option<Isolation>;
+
+    /// Where the workspace lies on this host, running or not. `None`: it does not, or this process cannot read it.
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        None
+    }
 
     /// Starts the sandbox. On a running one, does nothing.
     fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>>;

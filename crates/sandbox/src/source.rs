@@ -205,7 +205,9 @@ pub(crate) fn visit(
         let refused =
             |why: &str| Err(Fault::Refused(format!("'{}' {why}", source.join(node.path).display())));
         match &node.kind {
-            Kind::Other => return refused("is a socket, FIFO or device; remove it from the source"),
+            Kind::Fifo | Kind::Other => {
+                return refused("is a socket, FIFO or device; remove it from the source");
+            }
             Kind::Symlink(target) if links == Links::Inside && !stays_inside(node.path, target) => {
                 return refused(
                     "is a symbolic link that leaves the source; copy what it points at, or remove it",

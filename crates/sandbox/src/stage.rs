@@ -147,7 +147,7 @@ impl<W: Write> Stager<'_, W> {
                     });
                 }
                 Kind::File => self.file(path, meta, node.size, &mut node.open()?, counts)?,
-                Kind::Other => {}
+                Kind::Fifo | Kind::Other => {}
             }
             Ok(())
         })

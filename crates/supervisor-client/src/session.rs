@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mooring_sandbox::{
     ArchiveReader, ArchiveWriter, BoxFuture, ByteStream, CommandLine, Egress, EgressHandler, ExecRequest,
-    FileStat, Isolation, Ports, Process, SandboxError, SandboxSession, SessionState, Stdin, WriteOptions,
+    FileStat, HostWorkspace, Isolation, Ports, Process, SandboxError, SandboxSession, SessionState, Stdin,
+    WriteOptions,
 };
 use mooring_supervisor::wire::{Call, Input, Reply, Spawn};
 use mooring_supervisor::{MAX_PAYLOAD, Ready, Setup};
@@ -32,6 +33,11 @@ pub trait Launch: Send + Sync + std::fmt::Debug {
     /// A stream to the supervisor that an earlier client left running, if there is one. It says hello unasked.
     fn attach(&self) -> BoxFuture<'_, Result<Option<Launched>, SandboxError>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Where the workspace lies on this host, where this process can read it there.
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        None
     }
 
     /// Whether a sandbox has no other way out than [`Egress`].
@@ -267,6 +273,10 @@ impl SandboxSession for SupervisedSession {
 
     fn isolation(&self) -> Option<Isolation> {
         self.isolation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        self.launch.host_workspace()
     }
 
     fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>> {

@@ -1,5 +1,6 @@
 //! Users and groups inside a sandbox: their numbers, memberships, and the files that tell programs about them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::wire::Failure;
@@ -82,6 +83,25 @@ impl Accounts {
     pub(crate) fn group(&self, name: &str) -> Option<u32> {
         let named = self.groups.iter().find(|(group, ..)| group == name).map(|(_, id, _)| *id);
         named.or_else(|| self.user(Some(name)).map(|user| user.id))
+    }
+
+    /// A user's and a group's names by their numbers; empty for the default user and for nobody that is known here.
+    pub(crate) fn names(&self, user: u32, group: u32) -> (&str, &str) {
+        let by_id = |id| self.users.iter().find(|user| user.id == id && id != AGENT_ID);
+        let group_name = self.groups.iter().find(|(_, id, _)| *id == group).map(|(name, ..)| name);
+        let own = by_id(group).map(|user| &user.name);
+        (by_id(user).map_or("", |user| &user.name), group_name.or(own).map_or("", String::as_str))
+    }
+
+    /// The names of everybody but the default user, and of the groups, by number.
+    pub(crate) fn by_number(&self) -> (BTreeMap<u32, String>, BTreeMap<u32, String>) {
+        let named = |user: &Account| (user.id, user.name.clone());
+        let users: BTreeMap<u32, String> =
+            self.users.iter().filter(|user| user.id != AGENT_ID).map(named).collect();
+        let own = self.groups.iter().filter(|(_, id, _)| *id != AGENT_ID);
+        let mut groups = users.clone();
+        groups.extend(own.map(|(name, id, _)| (*id, name.clone())));
+        (users, groups)
     }
 
     /// Whether there is anyone but the default user.

@@ -92,6 +92,10 @@ pub struct Setup {
     pub level: Level,
     /// The workspace's directory on the host, absolute and without links.
     pub workspace: PathBuf,
+    /// Layers below it, the highest first, none of which is ever written to: then the workspace is an overlay, what is
+    /// changed is kept in `workspace`, and the kernel works in a directory `work` beside that.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
     /// Whether the directory is the sandbox's own, so that its owner may be changed.
     pub private: bool,
     /// Where the workspace appears inside.

@@ -8,6 +8,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod identity;
 pub(crate) mod landlock;
+pub(crate) mod layers;
 pub(crate) mod mounts;
 pub(crate) mod seccomp;
 pub(crate) mod subordinate;
@@ -16,7 +17,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::wire::Failure;
 
-pub use identity::is_root;
+pub use identity::{is_root, names_on_disk};
 pub use mounts::root_allowed;
 pub use subordinate::more_users;
 
@@ -35,6 +36,10 @@ pub(crate) fn hint(primitive: &str) -> &'static str {
         "idmapped mount" => {
             "keep the workspace on a file system that supports idmapped mounts (ext4, xfs, btrfs, tmpfs; \
              Linux 5.12 or newer), leave out --workspace, or run as an ordinary user"
+        }
+        "overlay mount" => {
+            "the kernel does not let this user stack directories (overlayfs with userxattr, Linux 5.11 or newer; for \
+             root 5.19): restore a snapshot into a new sandbox instead of starting a fork"
         }
         "proc mount" => {
             "the host's /proc is partly hidden, as in most containers; run the container with an unmasked /proc \

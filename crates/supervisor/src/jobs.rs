@@ -272,7 +272,8 @@ impl Task {
             Self::Restore => restore(world, input),
             Self::Persist(without) => {
                 drop(input);
-                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), without)
+                let names = |user, group| world.accounts.names(user, group);
+                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), without, &names)
                     .map(drop)
                     .map_err(|error| archive_failure(&error))
             }

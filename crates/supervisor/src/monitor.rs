@@ -138,7 +138,13 @@ fn supervise(
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
     let workspace = if isolated && identity::is_root() {
-        match identity::mapped_workspace(&setup.workspace, setup.private) {
+        let mapped = if setup.layers.is_empty() {
+            identity::mapped_workspace(&setup.workspace, setup.private).map(|(tree, how)| (vec![tree], how))
+        } else {
+            let layers = identity::mapped_layers(&setup.workspace, &setup.layers);
+            layers.map(|layers| (layers, "overlay of idmapped mounts"))
+        };
+        match mapped {
             Ok(workspace) => Some(workspace),
             Err(failure) => {
                 say(&socket, &Hello::Failed(failure))?;
@@ -224,7 +230,8 @@ fn kill_rest() -> io::Result<()> {
 /// The first process inside.
 struct Inner<'a> {
     setup: &'a Setup,
-    workspace: Option<(OwnedFd, &'static str)>,
+    /// Its layers, and how its files are shown. `None`: an ordinary user's.
+    workspace: Option<(Vec<OwnedFd>, &'static str)>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
 }
@@ -306,10 +313,14 @@ impl Inner<'_> {
         sys::loopback_up().map_err(|error| refused("network namespace", error))?;
         let own;
         let (workspace, files) = match &self.workspace {
-            Some((tree, how)) => (tree, *how),
-            None => {
-                own = identity::plain_workspace(&self.setup.workspace)?;
+            Some((layers, how)) => (layers, *how),
+            None if self.setup.layers.is_empty() => {
+                own = vec![identity::plain_workspace(&self.setup.workspace)?];
                 (&own, "owned by the caller")
+            }
+            None => {
+                own = identity::plain_layers(&self.setup.workspace, &self.setup.layers)?;
+                (&own, "overlay, owned by the caller")
             }
         };
         mounts::enter(&self.setup.root, workspace, accounts)?;

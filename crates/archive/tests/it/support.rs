@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use mooring_archive::{ArchiveError, Limits, Stats, unpack};
@@ -104,6 +104,12 @@ fn look(root: &Path, at: &Path, found: &mut BTreeMap<String, String>) {
         } else if metadata.is_dir() {
             look(root, &path, found);
             format!("dir {mode:o}")
+        } else if metadata.file_type().is_fifo() {
+            format!("fifo {mode:o}")
+        } else if metadata.len() > 100_000 {
+            let content = fs::read(&path).unwrap();
+            let zeros = content.split(|byte| *byte == 0).count() - 1;
+            format!("file {mode:o} of {} bytes, {zeros} of them zero", content.len())
         } else {
             format!("file {mode:o} {:?}", fs::read_to_string(&path).unwrap())
         };

@@ -34,7 +34,7 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<ExitCode, CommandError> 
         let token = CancellationToken::new();
         token.cancel();
         let agents = team.hosts(&Wiring::idle(&home, &config))?;
-        let host = host::host(Arc::clone(&journal), agents, Arc::new(Silent), token);
+        let host = host::host(Arc::clone(&journal), agents, None, Arc::new(Silent), token);
         mooring_harness::resume(&host, &run).await?;
         crate::view::line(&format!("run {run} cancelled"))?;
         return Ok(ExitCode::SUCCESS);

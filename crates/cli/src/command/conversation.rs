@@ -41,17 +41,9 @@ pub(crate) async fn find(journal: &dyn Journal, name: &str) -> Result<Option<Bef
             "the last run of the conversation '{name}' {word}. First go on with it: moor resume {run}"
         )));
     }
-    let session_id = state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
-    let items = state.items.len() as u64;
+    let session_id = state.sandbox.session_id.clone();
     Ok(Some(Before {
-        history: History {
-            run,
-            items,
-            responses: state.answers.values().sum(),
-            answers: state.answers,
-            summary: state.summary_at().map(|at| at as u64),
-            read: state.read.iter().cloned().collect(),
-        },
+        history: state.history(&run),
         sandbox: state.sandbox.session.clone().map(|session| (session_id, session)),
         items: state.items,
         agent: state.agent.name,

@@ -15,15 +15,24 @@ use crate::team::Team;
 
 pub(crate) async fn resume(args: &ResumeArgs) -> Result<ExitCode, CommandError> {
     let home = Home::find()?;
-    let config = home.config()?;
     let journal: Arc<dyn Journal> = Arc::new(home.journal()?);
-    let run = RunId(args.run.clone());
-    let team = Team::again(&started(journal.as_ref(), &run).await?)?;
-    let wiring = Wiring::connect(&home, &config, &team.mcp()).await?;
+    drive(&home, journal, &RunId(args.run.clone()), args.json).await
+}
+
+/// Goes on with a run, to its end.
+pub(crate) async fn drive(
+    home: &Home,
+    journal: Arc<dyn Journal>,
+    run: &RunId,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
+    let config = home.config()?;
+    let team = Team::again(&started(journal.as_ref(), run).await?)?;
+    let wiring = Wiring::connect(home, &config, &team.mcp()).await?;
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
-    let observer = observer(args.json, config.prices.clone());
-    let host = host::host(journal, team.hosts(&wiring)?, observer, cancel);
-    let result = report(&run, args.json, mooring_harness::resume(&host, &run).await);
+    let observer = observer(json, config.prices.clone());
+    let host = host::host(journal, team.hosts(&wiring)?, team.snapshots(&home)?, observer, cancel);
+    let result = report(run, json, mooring_harness::resume(&host, run).await);
     wiring.close().await;
     result
 }

@@ -110,6 +110,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         }
         _ => team.entry.manifest.root.clone(),
     };
+    let snapshots = team.snapshots(&home)?;
     let (mut entry, members) = team.members(&root)?;
     let id = uuid::Uuid::now_v7().to_string();
     // One key for a whole conversation: its beginning stays the same.
@@ -143,7 +144,7 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     };
     let observer = observer(args.json, config.prices.clone());
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
-    let host = host::host(journal, agents, observer, cancel);
+    let host = host::host(journal, agents, snapshots, observer, cancel);
     let id = new.id.clone();
     let result = report(&id, args.json, mooring_harness::start(&host, new).await);
     wiring.close().await;

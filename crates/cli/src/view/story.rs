@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anstyle::{AnsiColor, Style};
 use mooring_harness::{Budget, Resource};
 use mooring_journal::event::{
-    Compacted, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted,
+    Compacted, Egress, ModelCompleted, RunFinished, RunStarted, SandboxReady, ToolCompleted,
 };
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, FunctionOutput, Item, Prices, Usage};
@@ -100,6 +100,16 @@ impl Story {
             }
             Event::SandboxReady(ready) => self.sandbox_ready(ready),
             Event::SandboxLost(lost) => format!("{BAD}sandbox lost{BAD:#}  {}\n", tidy(&lost.reason)),
+            Event::SnapshotTaken(taken) => format!(
+                "{DIM}snapshot {} · {} · {} bytes added · {}{DIM:#}\n",
+                taken.snapshot,
+                count(taken.files, "file"),
+                number(taken.added_bytes),
+                duration(taken.duration_ms)
+            ),
+            Event::SnapshotFailed(failed) => {
+                format!("{BAD}no snapshot{BAD:#}  {}\n", tidy(&failed.reason))
+            }
             Event::ContextAdded(context) => {
                 let read =
                     context.sources.iter().map(|source| one_line(source, 60)).collect::<Vec<_>>().join(", ");
@@ -145,6 +155,18 @@ impl Story {
             }
             Event::HandedOff(handed) => {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
+            }
+            Event::Egress(egress) => self.egress(egress),
+            Event::RunForked(forked) => {
+                let said: Vec<String> = forked.input.iter().map(item_text).collect();
+                let said =
+                    if said.is_empty() { String::new() } else { indent(&said.join("\n"), "> ") + "\n" };
+                let place = place(forked.session.is_some(), !forked.items.is_empty());
+                format!("{DIM}forked from event {} of run {}{place}{DIM:#}\n{said}", forked.at, forked.from)
+            }
+            Event::RunImported(imported) => {
+                let place = place(imported.session.is_some(), !imported.items.is_empty());
+                format!("{DIM}brought in, as {} wrote it{place}{DIM:#}\n", safe(&imported.runtime))
             }
             Event::GuardrailChecked(checked) => checks::guardrail(checked),
             Event::OutputChecked(checked) => checks::output(checked),
@@ -278,6 +300,32 @@ impl Story {
         )
     }
 
+    /// What was refused or failed, and what took a secret; all the rest in the full story.
+    fn egress(&self, egress: &Egress) -> String {
+        let denied = egress.decision == "deny";
+        if egress.decision == "allow" && egress.secrets.is_empty() && !self.full {
+            return String::new();
+        }
+        let times = if egress.count > 1 { format!(" {} times", egress.count) } else { String::new() };
+        let host = if egress.host.is_empty() { "others" } else { &egress.host };
+        let request = [egress.method.as_deref(), Some(host), egress.path.as_deref()];
+        let request = request.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let style = if egress.decision == "allow" { DIM } else { BAD };
+        let word = if denied { "refused" } else { egress.decision.as_str() };
+        let secrets = if egress.secrets.is_empty() {
+            String::new()
+        } else {
+            format!("with {}", egress.secrets.join(", "))
+        };
+        let why = egress.reason.as_deref().unwrap_or(&secrets);
+        format!(
+            "  {style}network {}{style:#} {}{times}  {DIM}· {}{DIM:#}\n",
+            safe(word),
+            one_line(&request, 100),
+            one_line(why, 150)
+        )
+    }
+
     fn finished(&self, record: &Record, finished: &RunFinished) -> String {
         let usage: Usage = serde_json::from_value(finished.usage.clone()).unwrap_or_default();
         let style = if finished.status == "completed" { GOOD } else { BAD };
@@ -334,6 +382,20 @@ impl Story {
         kept.extend(lines[lines.len() - TAIL..].iter().map(cut));
         kept.join("\n")
     }
+}
+
+/// What became of the workspace where a run goes on elsewhere.
+fn place(restored: bool, anew: bool) -> &'static str {
+    match (restored, anew) {
+        (true, _) => " · workspace restored",
+        (false, true) => " · workspace made anew",
+        (false, false) => "",
+    }
+}
+
+/// The text of an item.
+fn item_text(item: &Value) -> String {
+    serde_json::from_value::<Item>(item.clone()).map(|item| tidy(&item.text())).unwrap_or_default()
 }
 
 /// What a call is asked to do, in a line.

@@ -45,3 +45,25 @@ fn output_cannot_take_over_the_terminal() {
         assert!(!seen.contains(sequence), "{sequence:?}: {seen:?}");
     }
 }
+
+#[test]
+fn a_shell_inside_has_this_terminals_size_and_keys() {
+    let moor = Moor::new();
+    assert_eq!(moor.run(&["sandbox", "create", "--name", "one"]).code, Some(0));
+    let line = format!(
+        "stty rows 33 cols 101; (sleep 1; printf 'stty size; echo $((6 * 7)) > answer; exit\\n'; sleep 2) | \
+         script -qec '{} sandbox shell one' /dev/null",
+        env!("CARGO_BIN_EXE_moor")
+    );
+    let output = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(moor.dir.path())
+        .env("MOOR_HOME", moor.home())
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    let answer = moor.run(&["sandbox", "exec", "one", "cat", "answer"]);
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    moor.run(&["sandbox", "rm", "one"]);
+    assert_eq!(answer.out, "42\n", "{seen}");
+}

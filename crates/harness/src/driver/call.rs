@@ -113,7 +113,7 @@ impl Driver<'_> {
         drop(running);
         if let Some(reason) = lost {
             self.session = None;
-            let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+            let session_id = self.state.sandbox.session_id.clone();
             self.push(Event::SandboxLost(SandboxLost { session_id, reason }))?;
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Driver<'_> {
                 let work = match target {
                     Target::Tool(tool) => Work::Tool { tool, input, prepared, in_doubt: true },
                     Target::Agent(agent) => {
-                        let id = call.child.clone().unwrap_or_else(|| self.child_id(&call));
+                        let id = call.child.clone().unwrap_or_else(|| self.state.child_id(&self.run, &call));
                         match self.child(&call, &agent, &input, id, &call.reserved) {
                             Ok(child) => Work::Child(Box::new(child)),
                             Err(reason) => {
@@ -240,7 +240,7 @@ impl Driver<'_> {
                     continue;
                 }
                 Target::Agent(agent) => {
-                    let id = self.child_id(&call);
+                    let id = self.state.child_id(&self.run, &call);
                     match self.child(&call, &agent, &input, id.clone(), &share) {
                         Ok(child) => {
                             requested.effect =
@@ -462,7 +462,10 @@ impl Driver<'_> {
         let call_id = call.call_id.clone();
         ToolContext {
             session: self.session.clone().unwrap_or_else(|| Arc::new(NoSandbox)),
-            key: format!("{}:{}:{}", self.run, self.state.turns, call.call_id),
+            key: call
+                .key
+                .clone()
+                .unwrap_or_else(|| format!("{}:{}:{}", self.run, self.state.turns, call.call_id)),
             progress: Arc::new(move |text: &str| {
                 observer.live(Live::ToolOutput { call_id: call_id.clone(), text: text.to_owned() });
             }),

@@ -49,13 +49,6 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The id of the run that a call starts.
-    pub(super) fn child_id(&self, call: &Call) -> RunId {
-        // Its place among the turn's calls: two calls may have one id.
-        let place = self.state.calls.iter().take_while(|other| *other != call).count();
-        RunId(format!("{}-{}-{place}", self.run, self.state.turns))
-    }
-
     /// What each of so many gets that begin now and have no limits of their own.
     pub(super) fn share(&self, runs: u64) -> Budget {
         Budget::left(&self.state.limits, &self.state.spent, &self.set_aside()).part(runs)

@@ -183,11 +183,7 @@ impl Driver<'_> {
     fn subject(&self, stage: Stage, call: Option<&Call>) -> Subject {
         let (tool, input) = call.map(|call| (call.tool.clone(), call.input.clone())).unwrap_or_default();
         match stage {
-            Stage::Input => {
-                let before = self.state.started.history.as_ref().map_or(0, |history| history.items as usize);
-                let asked = self.state.started.input.iter().skip(before);
-                Subject::Input(asked.filter_map(|item| serde_json::from_value(item.clone()).ok()).collect())
-            }
+            Stage::Input => Subject::Input(self.state.asked()),
             Stage::Output => Subject::Output(self.state.last_text().unwrap_or_default().to_owned()),
             Stage::ToolInput => Subject::ToolInput { tool, input },
             Stage::ToolOutput => {
@@ -223,6 +219,7 @@ impl Driver<'_> {
             approval: Approval::NotNeeded,
             child: Some(id.clone()),
             reserved: *share,
+            key: None,
             passed: BTreeSet::new(),
             answer: None,
         };

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::workspace_context;
-use mooring_journal::event::{ContextAdded, SandboxLost, SandboxReady, SandboxRequested};
+use mooring_journal::event::{ContextAdded, Egress, SandboxLost, SandboxReady, SandboxRequested};
 use mooring_journal::{Durability, Event};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{
-    CreateRequest, Plan, SandboxClient, SandboxError, SandboxSession, SessionState, materialise,
+    Access, CreateRequest, Plan, SandboxClient, SandboxError, SandboxSession, SessionState, materialise,
 };
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ impl Driver<'_> {
         let Some(client) = seat(self.host, &self.run, entry)?.sandbox.clone() else {
             return Err(HarnessError::Missing { run: self.run.clone(), what: "a sandbox".into() });
         };
-        let session_id = self.state.started.sandbox["session_id"].as_str().unwrap_or_default().to_owned();
+        let session_id = self.state.sandbox.session_id.clone();
         self.push(Event::SandboxRequested(SandboxRequested {
             session_id: session_id.clone(),
             backend: client.backend_id().into(),
@@ -110,7 +110,7 @@ impl Driver<'_> {
             .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
         let base = started.manifest_base.clone().unwrap_or_default();
         let plan = plan(client, &manifest, Path::new(&base)).await?;
-        let workspace = started.sandbox["workspace"].as_str().map(Into::into);
+        let workspace = self.state.sandbox.workspace.as_ref().map(Into::into);
         let request = CreateRequest { session_id: session_id.into(), manifest, workspace };
         let session = client.create(request).await?;
         session.start().await?;
@@ -151,4 +151,24 @@ pub(super) async fn plan(
     let (support, backend) = (client.support(), client.backend_id());
     let planned = tokio::task::spawn_blocking(move || Plan::new(&manifest, &base, &support, backend)).await;
     planned.map_err(|error| SandboxError::Invalid { reason: format!("planning was interrupted: {error}") })?
+}
+
+/// What went out of a sandbox, as an event.
+pub(super) fn egress(session_id: &str, access: Access) -> Event {
+    Event::Egress(Box::new(Egress {
+        session_id: session_id.into(),
+        protocol: access.protocol,
+        host: access.host,
+        port: access.port,
+        method: access.method,
+        path: access.path,
+        decision: access.decision,
+        code: access.code,
+        reason: access.reason,
+        secrets: access.secrets,
+        count: access.count,
+        bytes_up: access.bytes_up,
+        bytes_down: access.bytes_down,
+        duration_ms: access.duration_ms,
+    }))
 }

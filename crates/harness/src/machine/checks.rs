@@ -43,6 +43,11 @@ impl Checks {
         self.invalid = 0;
     }
 
+    /// The user asks something else.
+    pub(super) fn asked_again(&mut self) {
+        self.input.clear();
+    }
+
     /// There is another answer.
     pub(super) fn answered(&mut self) {
         self.output.clear();

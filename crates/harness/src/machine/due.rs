@@ -5,7 +5,7 @@ use mooring_model::StopReason;
 
 use crate::budget::Resource;
 
-use super::{Call, CallStatus, Next, State, Status};
+use super::{Call, CallStatus, Next, Snapshots, State, Status};
 use crate::Stage;
 
 impl State {
@@ -47,6 +47,10 @@ impl State {
         if self.sandbox.needed && !self.sandbox.running && (open || self.last_answer.is_none()) {
             return Next::Sandbox;
         }
+        let partly = self.calls.iter().any(|call| call.status != CallStatus::New);
+        if !partly && self.snapshot_due(false) {
+            return Next::Snapshot;
+        }
         if self.context_due {
             return Next::Context;
         }
@@ -57,7 +61,7 @@ impl State {
             return Next::HandOff { to: to.clone() };
         }
         match &self.last_answer {
-            Some(answer) if !answer.called => match &answer.stop_reason {
+            Some(answer) if !answer.called && !self.asked_since => match &answer.stop_reason {
                 // The provider paused a long turn; it goes on when asked again.
                 StopReason::Other(word) if word == "pause_turn" => self.next_turn(),
                 StopReason::MaxOutputTokens => {
@@ -86,7 +90,7 @@ impl State {
                 StopReason::Other(word) => word != "pause_turn",
                 StopReason::MaxOutputTokens | StopReason::Refusal => false,
             };
-            ends && !answer.called
+            ends && !answer.called && !self.asked_since
         })
     }
 
@@ -124,7 +128,21 @@ impl State {
         self.finish(Status::Failed, output, Some(error("budget_exhausted", message)))
     }
 
+    /// Whether a snapshot is wanted of what the workspace holds now.
+    fn snapshot_due(&self, ending: bool) -> bool {
+        self.sandbox.running
+            && self.sandbox.unsaved
+            && match self.sandbox.snapshots {
+                Snapshots::Never => false,
+                Snapshots::Turn => true,
+                Snapshots::End => ending || self.turns == 0,
+            }
+    }
+
     pub(super) fn finish(&self, status: Status, output: Option<String>, error: Option<RunError>) -> Next {
+        if self.snapshot_due(true) {
+            return Next::Snapshot;
+        }
         // What guardrails did not see is not given away in part either.
         let guarded = || self.agent.guardrails.iter().any(|guardrail| guardrail.on == Stage::Output);
         let output = output.filter(|_| status == Status::Completed || !guarded());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use mooring_harness::{
     AgentHost, Answer, Handoff, HandoffFilter, HarnessError, Host, NewRun, Status, SubAgent, SubSandbox,
@@ -13,15 +14,15 @@ use serde_json::{Value, json};
 
 use crate::world::{World, call, events, host, member, new_run, script, tools};
 
-fn handoff(agent: &str, filter: HandoffFilter) -> Handoff {
+pub(crate) fn handoff(agent: &str, filter: HandoffFilter) -> Handoff {
     Handoff { agent: agent.into(), tool: None, description: String::new(), filter }
 }
 
-fn sub_agent(agent: &str) -> SubAgent {
+pub(crate) fn sub_agent(agent: &str) -> SubAgent {
     SubAgent { agent: agent.into(), tool: None, description: String::new(), sandbox: SubSandbox::Own }
 }
 
-fn give(agent: &str, call_id: &str, input: &str) -> Item {
+pub(crate) fn give(agent: &str, call_id: &str, input: &str) -> Item {
     Item::FunctionCall {
         call_id: call_id.into(),
         name: agent.into(),
@@ -31,22 +32,24 @@ fn give(agent: &str, call_id: &str, input: &str) -> Item {
 }
 
 /// A journal, a world, and a script for each agent.
-struct Stage {
-    journal: Arc<MemoryJournal>,
-    world: Arc<World>,
+pub(crate) struct Stage {
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) world: Arc<World>,
     scripts: BTreeMap<&'static str, Vec<Vec<Item>>>,
+    clock: Arc<AtomicI64>,
 }
 
 impl Stage {
-    fn new(scripts: impl IntoIterator<Item = (&'static str, Vec<Vec<Item>>)>) -> Self {
+    pub(crate) fn new(scripts: impl IntoIterator<Item = (&'static str, Vec<Vec<Item>>)>) -> Self {
         Self {
             journal: Arc::new(MemoryJournal::new()),
             world: Arc::new(World::default()),
             scripts: scripts.into_iter().collect(),
+            clock: Arc::new(AtomicI64::new(1_700_000_000_000)),
         }
     }
 
-    fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> Host {
         let (mut host, _) =
             host(Arc::clone(&self.journal) as Arc<dyn Journal>, script(vec![]), tools(&self.world));
         let agent = |(name, turns): (&&str, &Vec<Vec<Item>>)| {
@@ -59,12 +62,15 @@ impl Stage {
             let seat = AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None };
             ((*name).to_owned(), seat)
         };
+        // One clock for all drivers, as on one machine.
+        let clock = Arc::clone(&self.clock);
+        host.now_ms = Arc::new(move || clock.fetch_add(1, Ordering::Relaxed));
         host.agents = Arc::new(self.scripts.iter().map(agent).collect());
         host
     }
 
     /// A run of the agent `tester`, with all others as its team.
-    fn run(&self, id: &str) -> NewRun {
+    pub(crate) fn run(&self, id: &str) -> NewRun {
         let mut new = new_run(id);
         new.entry.agent.model = "script:tester".into();
         for name in self.scripts.keys().filter(|name| **name != "tester") {
@@ -75,7 +81,7 @@ impl Stage {
         new
     }
 
-    async fn runs(&self) -> Vec<String> {
+    pub(crate) async fn runs(&self) -> Vec<String> {
         let mut runs: Vec<String> =
             self.journal.runs(None).await.unwrap().into_iter().map(|row| row.id.0).collect();
         runs.sort();
@@ -83,7 +89,7 @@ impl Stage {
     }
 }
 
-fn outputs(items: &[Item]) -> Vec<String> {
+pub(crate) fn outputs(items: &[Item]) -> Vec<String> {
     let text = |item: &Item| match item {
         Item::FunctionCallOutput { output, .. } => Some(output.text()),
         _ => None,

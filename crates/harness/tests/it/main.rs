@@ -10,6 +10,7 @@ mod crash;
 mod crash_checks;
 mod driver;
 mod families;
+mod fork;
 mod guardrail;
 mod hooks;
 mod machine;

@@ -163,6 +163,7 @@ pub(crate) fn host(
             "tester".into(),
             AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None },
         )])),
+        snapshots: None,
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
         hooks: Hooks::default(),
         now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
-    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, GuardrailChecked, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
-    RunFinished, RunStarted, SandboxLost, SandboxReady, SandboxRequested, Tenant, ToolCompleted,
-    ToolRequested, ToolSuspended,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff,
+    History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
+    RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
+    SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -51,8 +51,11 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-budgets.jsonl",
             "v1-compaction.jsonl",
             "v1-conversations.jsonl",
+            "v1-egress.jsonl",
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
+            "v1-moved.jsonl",
+            "v1-snapshots.jsonl",
             "v1-unknown-events.jsonl",
         ]
     );
@@ -223,6 +226,21 @@ fn every_event() -> Vec<Record> {
             duration_ms: 1,
         }),
         Event::SandboxLost(SandboxLost { session_id: "session".to_owned(), reason: "reason".to_owned() }),
+        Event::SnapshotTaken(SnapshotTaken {
+            snapshot: "snapshot".to_owned(),
+            digest: "digest".to_owned(),
+            session_id: "session".to_owned(),
+            turn: 1,
+            files: 1,
+            bytes: 1,
+            added_bytes: 1,
+            duration_ms: 1,
+        }),
+        Event::SnapshotFailed(SnapshotFailed {
+            session_id: "session".to_owned(),
+            turn: 1,
+            reason: "reason".to_owned(),
+        }),
         Event::ContextAdded(ContextAdded {
             items: vec![json!({"type": "message"})],
             sources: vec!["AGENTS.md".to_owned()],
@@ -348,6 +366,36 @@ fn every_event() -> Vec<Record> {
             items: Some(vec![json!({"type": "message"})]),
             filter: "folded".to_owned(),
         })),
+        Event::Egress(Box::new(Egress {
+            session_id: "session".to_owned(),
+            protocol: "https".to_owned(),
+            host: "api.example.com".to_owned(),
+            port: 443,
+            method: Some("GET".to_owned()),
+            path: Some("/v1".to_owned()),
+            decision: "deny".to_owned(),
+            code: Some("request".to_owned()),
+            reason: Some("reason".to_owned()),
+            secrets: vec!["token".to_owned()],
+            count: 2,
+            bytes_up: 3,
+            bytes_down: 4,
+            duration_ms: 5,
+        })),
+        Event::RunImported(RunImported {
+            runtime: "runtime".to_owned(),
+            exported_ms: 1000,
+            session_id: "session".to_owned(),
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+        }),
+        Event::RunForked(RunForked {
+            from: RunId("other".to_owned()),
+            at: 1,
+            session: Some(json!({"session_id": "session"})),
+            items: vec![json!({"type": "message"})],
+            input: vec![json!({"type": "message"})],
+        }),
         Event::GuardrailChecked(Box::new(GuardrailChecked {
             turn: 1,
             stage: "tool_output".to_owned(),

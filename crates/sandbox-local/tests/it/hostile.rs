@@ -58,6 +58,7 @@ fn setup(workspace: &std::path::Path) -> Config {
         session: "hostile".into(),
         level: Level::Namespaces,
         workspace: workspace.into(),
+        layers: Vec::new(),
         private: true,
         root: "/workspace".into(),
         users: Vec::new(),

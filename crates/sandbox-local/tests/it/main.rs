@@ -7,6 +7,7 @@
 mod conformance;
 mod escape;
 mod files;
+mod forks;
 mod hostile;
 mod inside;
 mod lifecycle;

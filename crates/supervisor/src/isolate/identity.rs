@@ -5,18 +5,19 @@
 //! range that nobody has, and the workspace is seen through an idmapped mount: on disk its files belong to the
 //! directory's owner, inside to user 1000.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::{refused, subordinate};
-use crate::accounts::{AGENT_ID, FIRST_USER};
+use crate::accounts::{AGENT_ID, Accounts, FIRST_USER};
 use crate::sys;
 use crate::wire::Failure;
 
@@ -82,6 +83,29 @@ pub(crate) fn become_inside() -> rustix::io::Result<()> {
     rustix::thread::set_thread_groups(&[])?;
     rustix::thread::set_thread_res_gid(group, group, group)?;
     rustix::thread::set_thread_res_uid(user, user, user)
+}
+
+/// The layers of a workspace, the highest first, as [`mapped_workspace`] for each. For root. Of the highest it is the
+/// directory around it, where the kernel works too.
+pub(crate) fn mapped_layers(workspace: &Path, lower: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+    let metadata = fs::metadata(workspace).map_err(|error| refused("workspace", error))?;
+    let namespace = namespace_for(metadata.uid(), metadata.gid())?;
+    let map = |path: &Path| {
+        let tree = clone_tree(path)?;
+        sys::mount_setattr(as_fd(&tree), c"", true, NOSUID_NODEV, Some(as_fd(&namespace)))
+            .map_err(|error| refused("idmapped mount", error))?;
+        Ok(tree)
+    };
+    around(workspace).into_iter().chain(lower.iter().map(PathBuf::as_path)).map(map).collect()
+}
+
+/// The same for an ordinary user.
+pub(crate) fn plain_layers(workspace: &Path, lower: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+    around(workspace).into_iter().chain(lower.iter().map(PathBuf::as_path)).map(plain_workspace).collect()
+}
+
+fn around(workspace: &Path) -> Option<&Path> {
+    workspace.parent()
 }
 
 /// The workspace as a mount that is attached nowhere yet, its files shown as the default user's. For root.
@@ -153,6 +177,24 @@ fn workspace_map(owner: u32) -> String {
         range(FIRST_USER, last);
     }
     map
+}
+
+/// Who owns the files of a workspace of `owner`, by their numbers on the disk: names of users and of groups. Whoever is
+/// missing is the default user.
+pub fn names_on_disk(
+    users: &[String],
+    groups: &[(String, Vec<String>)],
+    owner: (u32, u32),
+) -> (BTreeMap<u32, String>, BTreeMap<u32, String>) {
+    // A sandbox with other names than these does not start.
+    let Ok(accounts) = Accounts::new("/", "/bin/sh", users, groups) else { return Default::default() };
+    // As an idmapped mount shows them, and as they lie where there is none.
+    let both = |names: BTreeMap<u32, String>, owner: u32| {
+        let far = names.clone().into_iter().map(|(id, name)| (BASE + id, name));
+        names.into_iter().filter(|(id, _)| *id != owner).chain(far).collect()
+    };
+    let (users, groups) = accounts.by_number();
+    (both(users, owner.0), both(groups, owner.1))
 }
 
 /// Makes a private workspace the default user's on disk.

@@ -83,8 +83,9 @@ pub fn root_allowed(root: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the file system, enters it, and leaves the old one behind.
-pub(crate) fn enter(root: &str, workspace: &OwnedFd, accounts: &Accounts) -> Result<(), Failure> {
+/// Makes the file system, enters it, and leaves the old one behind. `workspace` are its layers: one, or those of
+/// [`super::layers::overlay`].
+pub(crate) fn enter(root: &str, workspace: &[OwnedFd], accounts: &Accounts) -> Result<(), Failure> {
     let step = |what: &'static str| move |error: rustix::io::Errno| refused(what, error);
     let file = |error: std::io::Error| refused("mount namespace", error);
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -94,6 +95,14 @@ pub(crate) fn enter(root: &str, workspace: &OwnedFd, accounts: &Accounts) -> Res
     let nosuid_nodev = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", base, "tmpfs", nosuid_nodev, c"mode=0755,size=16m").map_err(step("tmpfs mount"))?;
     rustix::process::chdir(base).map_err(step("tmpfs mount"))?;
+    let overlay;
+    let workspace = match workspace {
+        [one] => one,
+        layers => {
+            overlay = super::layers::overlay(layers)?;
+            &overlay
+        }
+    };
 
     for folder in ["usr", "etc/ssl", "dev/pts", "dev/shm", "proc", "tmp", "run", "home"] {
         fs::create_dir_all(folder).map_err(file)?;

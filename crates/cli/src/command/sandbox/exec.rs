@@ -1,0 +1,122 @@
+//! `moor sandbox exec`.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mooring_sandbox::{Cursor, ExecRequest, Outcome, Process, Stdin, Stream};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::record::Found;
+use crate::args::sandbox::ExecArgs;
+use crate::command_error::CommandError;
+use crate::home::Home;
+
+/// How much is read at a time, and how long for.
+const CHUNK: usize = 256 << 10;
+const WAIT: Duration = Duration::from_secs(30);
+
+/// How much output is held for us while we do not read.
+const KEPT: usize = 256 << 10;
+
+pub(crate) async fn exec(args: ExecArgs) -> Result<ExitCode, CommandError> {
+    let home = Home::find()?;
+    let found = Found::find(&home, &args.sandbox).await?;
+    let request = ExecRequest {
+        cwd: args.cwd,
+        env: variables(&args.env)?,
+        user: args.user,
+        stdin: if args.interactive { Stdin::Open } else { Stdin::Null },
+        timeout: args.timeout.map(Duration::from_secs),
+        output_limit: KEPT,
+        ..ExecRequest::argv(args.command)
+    };
+    let session = found.start(&home).await?;
+    let process = session.spawn(request).await?;
+    let _feeding = args.interactive.then(|| feed(Arc::clone(&process)));
+    let outcome = tokio::select! {
+        outcome = show(process.as_ref()) => outcome?,
+        _ = tokio::signal::ctrl_c() => {
+            process.cancel().await?;
+            Outcome::Cancelled
+        }
+    };
+    // Releasing it would end what it left in the background. What it said was read; the supervisor's copy is small.
+    if !matches!(outcome, Outcome::Exited { .. }) {
+        process.release().await?;
+    }
+    Ok(exit_code(outcome))
+}
+
+/// Prints what a process says until it has ended.
+pub(crate) async fn show(process: &dyn Process) -> Result<Outcome, CommandError> {
+    let mut cursor = Cursor::default();
+    loop {
+        let chunk = process.output(cursor, CHUNK, WAIT).await?;
+        for piece in &chunk.pieces {
+            // Whoever read it has gone; the command goes on all the same.
+            let _ = match piece.stream {
+                Stream::Stdout => {
+                    std::io::stdout().write_all(&piece.data).and_then(|()| std::io::stdout().flush())
+                }
+                Stream::Stderr => std::io::stderr().write_all(&piece.data),
+            };
+        }
+        cursor = chunk.next;
+        if let Some(outcome) = chunk.outcome {
+            return Ok(outcome);
+        }
+    }
+}
+
+/// Sends standard input to a process, and its end.
+pub(crate) fn feed(process: Arc<dyn Process>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut input = tokio::io::stdin();
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count) = input.read(&mut buffer).await {
+            // A process that has ended or closed its input takes no more; its outcome says the rest.
+            let sent = if count == 0 {
+                process.close_stdin().await
+            } else {
+                process.write_stdin(Bytes::copy_from_slice(&buffer[..count])).await
+            };
+            if count == 0 || sent.is_err() {
+                return;
+            }
+        }
+    }))
+}
+
+/// As a shell would give it.
+pub(crate) fn exit_code(outcome: Outcome) -> ExitCode {
+    let code = match outcome {
+        Outcome::Exited { code } => u8::try_from(code).unwrap_or(1),
+        Outcome::Signalled { signal } => u8::try_from(128 + signal).unwrap_or(1),
+        Outcome::TimedOut => 124,
+        Outcome::OutOfMemory => 137,
+        Outcome::Cancelled => 130,
+        Outcome::TransportLost => 1,
+    };
+    match outcome {
+        Outcome::TimedOut => crate::view::note("its time was over"),
+        Outcome::OutOfMemory => crate::view::note("the sandbox's memory was used up"),
+        Outcome::TransportLost => crate::view::note("the sandbox was lost"),
+        _ => {}
+    }
+    ExitCode::from(code)
+}
+
+fn variables(all: &[String]) -> Result<BTreeMap<String, String>, CommandError> {
+    let split = |one: &String| {
+        let (name, value) = one
+            .split_once('=')
+            .ok_or_else(|| CommandError::input(format!("--env {one}: write it as NAME=VALUE")))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    all.iter().map(split).collect()
+}

@@ -1,0 +1,229 @@
+//! What is kept of a sandbox between commands, `STATE/sessions/ID.json`, and how one is found: its own record, or that
+//! of the run which worked in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_journal::{Event, Journal as _, RunId};
+use mooring_manifest::Manifest;
+use mooring_sandbox::{SandboxClient, SandboxSession, SessionState};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent_file::SandboxTable;
+use crate::args::sandbox::NewArgs;
+use crate::command_error::CommandError;
+use crate::home::Home;
+use crate::host;
+
+/// How long a sandbox lives on after the last command has left it.
+const LINGER: Duration = Duration::from_mins(15);
+
+/// A sandbox. Holds no secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// What finds its session again.
+    pub(crate) state: SessionState,
+    /// What it is like.
+    pub(crate) sandbox: SandboxTable,
+    /// The manifest of its workspace.
+    pub(crate) manifest: Value,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub(crate) created_ms: i64,
+    /// When it was last used.
+    pub(crate) used_ms: i64,
+    /// The snapshot of its workspace as it began.
+    pub(crate) base: Option<String>,
+    /// The sandbox or the snapshot that it began as.
+    pub(crate) from: Option<String>,
+}
+
+/// A sandbox that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) record: Record,
+    /// The run that it belongs to, and whether that is driven now.
+    run: Option<(RunId, bool)>,
+    pub(crate) client: Arc<dyn SandboxClient>,
+}
+
+impl Record {
+    pub(crate) fn id(&self) -> &str {
+        &self.state.session_id
+    }
+
+    /// Writes it as a whole.
+    pub(crate) fn save(&self, home: &Home) -> Result<(), CommandError> {
+        let folder = folder(home);
+        fs_err::create_dir_all(&folder)?;
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|error| CommandError::failed(error.to_string()))?;
+        let temporary = folder.join(format!(".{}.{}", self.id(), std::process::id()));
+        fs_err::write(&temporary, text)?;
+        fs_err::rename(&temporary, folder.join(format!("{}.json", self.id())))?;
+        Ok(())
+    }
+
+    /// All records, the newest first.
+    pub(crate) fn all(home: &Home) -> Result<Vec<Self>, CommandError> {
+        let entries = match fs_err::read_dir(folder(home)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.push(read(&path)?);
+            }
+        }
+        records.sort_by_key(|record: &Self| (-record.created_ms, record.id().to_owned()));
+        Ok(records)
+    }
+
+    /// Forgets it. One that is not there is no error.
+    pub(crate) fn forget(home: &Home, id: &str) -> Result<(), CommandError> {
+        match fs_err::remove_file(folder(home).join(format!("{id}.json"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Found {
+    /// Finds a sandbox by its id, the beginning of it, or the id of the run that worked in it.
+    pub(crate) async fn find(home: &Home, name: &str) -> Result<Self, CommandError> {
+        let records = Record::all(home)?;
+        if let Some(record) = one_of(&records, name, "sandbox", |record| record.id())? {
+            return Self::new(home, record.clone(), None);
+        }
+        match of_run(home, name).await? {
+            Some((record, run)) => Self::new(home, record, Some(run)),
+            None => Err(CommandError::input(format!(
+                "there is no sandbox '{name}', and no run of that id; `moor sandbox list` and `moor runs` list them"
+            ))),
+        }
+    }
+
+    fn new(home: &Home, record: Record, run: Option<(RunId, bool)>) -> Result<Self, CommandError> {
+        let client = client(home, &record.sandbox)?;
+        Ok(Self { record, run, client })
+    }
+
+    /// The session, not started.
+    pub(crate) async fn session(&self) -> Result<Arc<dyn SandboxSession>, CommandError> {
+        Ok(self.client.resume(self.record.state.clone()).await?)
+    }
+
+    /// The session, running.
+    pub(crate) async fn start(&self, home: &Home) -> Result<Arc<dyn SandboxSession>, CommandError> {
+        if let Some((run, true)) = &self.run {
+            return Err(CommandError::input(format!(
+                "run {run} works in this sandbox just now; wait for its end, or take a snapshot and restore that"
+            )));
+        }
+        let session = self.session().await?;
+        session.start().await?;
+        if self.run.is_none() {
+            Record { used_ms: host::now_ms(), ..self.record.clone() }.save(home)?;
+        }
+        Ok(session)
+    }
+}
+
+/// The sandboxes of this description, which live on between commands.
+pub(crate) fn client(home: &Home, table: &SandboxTable) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    host::lingering_sandbox(home, table, LINGER)
+}
+
+/// A new sandbox's description and id.
+pub(crate) fn described(args: &NewArgs) -> (SandboxTable, String) {
+    let table = SandboxTable {
+        backend: args.sandbox.map(|backend| backend.name().to_owned()),
+        isolation: args.isolation,
+        memory: args.memory.clone(),
+        pids: args.pids,
+        cpus: args.cpus,
+        ..SandboxTable::default()
+    };
+    (table, args.name.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()))
+}
+
+/// Refuses an id that is taken.
+pub(crate) fn refuse_taken(home: &Home, id: &str) -> Result<(), CommandError> {
+    if Record::all(home)?.iter().any(|record| record.id() == id) {
+        return Err(CommandError::input(format!("there is a sandbox '{id}' already; use another --name")));
+    }
+    Ok(())
+}
+
+/// The one that is called so, or whose name begins so.
+pub(crate) fn one_of<'a, T>(
+    all: &'a [T],
+    name: &str,
+    what: &str,
+    id: impl Fn(&T) -> &str,
+) -> Result<Option<&'a T>, CommandError> {
+    if let Some(found) = all.iter().find(|one| id(one) == name) {
+        return Ok(Some(found));
+    }
+    let mut begin = all.iter().filter(|one| !name.is_empty() && id(one).starts_with(name));
+    match (begin.next(), begin.next()) {
+        (Some(_), Some(_)) => Err(CommandError::input(format!(
+            "more than one {what} has an id that begins with '{name}'; write more of it"
+        ))),
+        (found, _) => Ok(found),
+    }
+}
+
+/// The sandbox of a run, as its journal has it.
+async fn of_run(home: &Home, name: &str) -> Result<Option<(Record, (RunId, bool))>, CommandError> {
+    if !home.journal_file().exists() {
+        return Ok(None);
+    }
+    let journal = home.journal()?;
+    let run = RunId(name.to_owned());
+    let rows = journal.runs(None).await?;
+    let Some(row) = rows.iter().find(|row| row.id == run) else { return Ok(None) };
+    let mut base = None;
+    let state = mooring_harness::fold(&journal, &run, |record| {
+        if let Event::SnapshotTaken(taken) = &record.event {
+            base.get_or_insert_with(|| taken.snapshot.clone());
+        }
+    })
+    .await?;
+    let Some(session) = &state.sandbox.session else {
+        return Err(CommandError::input(format!("run {run} has no sandbox")));
+    };
+    let unreadable = |error: serde_json::Error| {
+        CommandError::failed(format!("the sandbox of run {run} cannot be read from its journal: {error}"))
+    };
+    let record = Record {
+        state: serde_json::from_value(session.clone()).map_err(unreadable)?,
+        sandbox: serde_json::from_value(state.started.sandbox["options"].clone()).map_err(unreadable)?,
+        manifest: state.started.manifest.clone(),
+        created_ms: row.created_ms,
+        used_ms: row.updated_ms,
+        base,
+        from: None,
+    };
+    Ok(Some((record, (run, row.driven))))
+}
+
+/// A record's manifest.
+pub(crate) fn manifest(record: &Record) -> Result<Manifest, CommandError> {
+    Manifest::from_value(&record.manifest)
+        .map_err(|error| CommandError::failed(format!("the manifest of sandbox {}: {error}", record.id())))
+}
+
+fn folder(home: &Home) -> PathBuf {
+    home.state.join("sessions")
+}
+
+fn read(path: &Path) -> Result<Record, CommandError> {
+    let text = fs_err::read(path)?;
+    serde_json::from_slice(&text)
+        .map_err(|error| CommandError::failed(format!("{}: {error}; remove the file", path.display())))
+}

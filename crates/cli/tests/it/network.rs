@@ -1,0 +1,164 @@
+//! A run whose sandbox has a way out: what its manifest allows, with a secret that it never sees, and the record of it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use crate::moor::{Moor, exec, say};
+
+const VALUE: &str = "the-value-that-no-sandbox-sees";
+
+/// Python's own HTTPS server: answers with the authorization that it got.
+const SERVER: &str = "import http.server, ssl, sys
+class Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ('got ' + self.headers.get('Authorization', 'nothing') + '\\n').encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        print(body.decode(), end='', flush=True)
+    def log_message(self, *a): pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Echo)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+";
+
+struct Server {
+    process: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+impl Server {
+    fn start(moor: &Moor) -> Self {
+        let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "the test's authority");
+        moor.write("authority.pem", &authority.self_signed(&authority_key).unwrap().pem());
+        let issuer = Issuer::new(authority, authority_key);
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
+        let both = moor.write("server.pem", &(certificate.pem() + &key.serialize_pem()));
+        let mut process = Command::new("/usr/bin/python3")
+            .args(["-c", SERVER])
+            .arg(both)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        let mut port = String::new();
+        lines.read_line(&mut port).unwrap();
+        Self { process, lines, port: port.trim().parse().unwrap() }
+    }
+}
+
+fn agent(port: u16) -> String {
+    format!(
+        "name = \"caller\"\nmodel = \"script:caller.jsonl\"\n\
+         [manifest.x-mooring.network]\nallow = [{{ host = \"localhost\", ports = [{port}] }}]\n\
+         [manifest.x-mooring.secrets.api-key]\nenv = \"API_KEY\"\n\
+         inject = [{{ host = \"localhost\", port = {port} }}]\n"
+    )
+}
+
+#[test]
+fn a_run_uses_a_secret_that_neither_its_sandbox_nor_its_journal_has() {
+    let moor = Moor::new();
+    let mut server = Server::start(&moor);
+    let port = server.port;
+    moor.write("caller.toml", &agent(port));
+    // `localhost` is what the test has a name for; a program would not use the proxy for it by itself.
+    let call = format!(
+        "curl -sS --noproxy '' -H \"Authorization: Bearer $API_KEY\" https://localhost:{port}/v1; curl -sS https://evil.test/; \
+         curl -sS https://evil.test/"
+    );
+    moor.write("caller.jsonl", &(exec(0, &[&call]) + &say("called")));
+    moor.write("home/config.toml", "[network]\nprivate = [\"localhost\"]\n");
+    let ran = moor
+        .command(&["run", "--agent", "caller.toml", "call"])
+        .env("MOOR_SECRET_API_KEY", VALUE)
+        .env("SSL_CERT_FILE", moor.path("authority.pem"))
+        .output()
+        .unwrap();
+    let ran = crate::moor::Ran::from(ran);
+    assert_eq!(
+        (ran.code, ran.last()["output"].as_str()),
+        (Some(0), Some("called")),
+        "{}\n{}",
+        ran.out,
+        ran.err
+    );
+
+    let output = ran.json().into_iter().find(|event| event["type"] == "tool_completed").unwrap();
+    assert!(output["output"]["output"].as_str().unwrap().contains("got Bearer phantom_"), "{output}");
+    let mut got = String::new();
+    server.lines.read_line(&mut got).unwrap();
+    assert_eq!(got, format!("got Bearer {VALUE}\n"));
+    assert!(!ran.out.contains(VALUE) && !ran.err.contains(VALUE));
+    assert_eq!(moor.events(&ran.run()), ran.json(), "what was shown is what the journal holds");
+
+    let told: Vec<_> = ran
+        .json()
+        .into_iter()
+        .filter(|event| event["type"] == "egress")
+        .map(|event| {
+            format!(
+                "{} {} {} {} {} {}",
+                event["count"],
+                event["protocol"],
+                event["host"],
+                event["decision"],
+                event["code"],
+                event["secrets"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#"1 "https" "localhost" "allow" null ["api-key"]"#,
+            r#"2 "connect" "evil.test" "deny" "host" null"#,
+        ]
+    );
+    let shown = moor.run(&["show", &ran.run()]).out;
+    let network: Vec<_> = shown.lines().filter(|line| line.contains("network ")).collect();
+    assert_eq!(
+        network,
+        [
+            "  network allow GET localhost /v1  · with api-key",
+            "  network refused evil.test 2 times  · evil.test is not on this sandbox's network allow-list",
+        ]
+    );
+    let holds = |path: &std::path::Path| {
+        let found = Command::new("grep").args(["-rqaF", VALUE]).arg(path).status().unwrap();
+        found.success()
+    };
+    assert!(!holds(&moor.home()));
+}
+
+#[test]
+fn a_secret_that_is_not_configured_fails_the_run_and_says_what_to_do() {
+    let moor = Moor::new();
+    moor.write("caller.toml", &agent(443));
+    moor.write("caller.jsonl", &say("never"));
+    let ran = moor.run(&["run", "--agent", "caller.toml", "call"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.out);
+    let message = ran.last()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("names the secret 'api-key', and it is not configured on this machine"),
+        "{message}"
+    );
+}
