@@ -131,6 +131,5 @@ fn name(build: &ImageBuild, archive: &[u8]) -> String {
     }
     digest.update(archive);
     let digest = digest.finalize();
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("mooring-build:{hex}")
+    digest.iter().take(16).fold(String::from("mooring-build:"), |name, byte| format!("{name}{byte:02x}"))
 }

@@ -27,7 +27,7 @@ use crate::engine::{Engine, absent, refused};
 use crate::owner::{Known, Owner};
 
 /// How long a container may take from its start until its supervisor speaks.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// How often a removal that the engine refuses is tried.
 const REMOVALS: usize = 20;

@@ -86,8 +86,6 @@ fn start_of(process: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn labels(process: &str, host: &str) -> HashMap<String, String> {

@@ -42,7 +42,7 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else() {
     session.start().await.unwrap();
     let get = |proxy: &str, url: &str| {
         format!(
-            "http_proxy={proxy} python3 -c \"import urllib.request as u; print(u.urlopen('{url}', timeout=10).read())\""
+            "no_proxy= NO_PROXY= http_proxy={proxy} python3 -c \"import urllib.request as u; print(u.urlopen('{url}', timeout=10).read())\""
         )
     };
     let proxy = "http://127.0.0.1:3128";
