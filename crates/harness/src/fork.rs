@@ -132,7 +132,9 @@ fn write<'a>(
         let mut events: Vec<Stamped> =
             records.into_iter().map(|record| Stamped { at_ms: record.at_ms, event: record.event }).collect();
         events.push(Stamped { at_ms: now_ms, event: Event::RunForked(forked) });
-        let Some(state) = State::replay(events.iter().map(|stamped| (&stamped.event, stamped.at_ms))).map_err(wrong)? else {
+        let Some(state) =
+            State::replay(events.iter().map(|stamped| (&stamped.event, stamped.at_ms))).map_err(wrong)?
+        else {
             return Err(HarnessError::Empty { run: copy.from.clone() });
         };
         let claim = journal.create(&copy.id, now_ms, owner).await?;

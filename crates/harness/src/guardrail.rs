@@ -137,9 +137,9 @@ pub trait Guardrail: std::fmt::Debug + Send + Sync {
     /// What it looks at.
     fn stage(&self) -> Stage;
 
-    /// The tools whose calls it looks at, with `*` and `?`.
-    fn tool(&self) -> &str {
-        "*"
+    /// The tools whose calls it looks at, with `*` and `?`; all of them where it names none.
+    fn tool(&self) -> Option<&str> {
+        None
     }
 
     /// Of one that looks at the input: whether the sandbox and the model wait for it.
@@ -160,7 +160,7 @@ impl GuardrailSpec {
         Self {
             name: code.name().into(),
             on: code.stage(),
-            tool: (code.stage().of_tools() && code.tool() != "*").then(|| code.tool().into()),
+            tool: code.tool().map(Into::into),
             pattern: None,
             agent: None,
             action: GuardrailAction::Trip,

@@ -33,7 +33,9 @@ pub use hooks::{
     ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
     ToolHook,
 };
-pub use machine::{Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, Snapshots, State, Status};
+pub use machine::{
+    Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, Snapshots, State, Status,
+};
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
 pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun, Terms};

@@ -59,9 +59,10 @@ impl TypedOutput {
 
     /// What the model is told of its answer.
     pub(crate) fn repair(errors: &[String]) -> Item {
-        let errors: String = errors.iter().map(|error| format!("- {error}\n")).collect();
+        let errors: Vec<String> = errors.iter().map(|error| format!("- {error}")).collect();
+        let errors = errors.join("\n");
         Item::user(format!(
-            "Your answer is not as the JSON Schema in your instructions wants it:\n\n{errors}\nAnswer again, whole, with \
+            "Your answer is not as the JSON Schema in your instructions wants it:\n\n{errors}\n\nAnswer again, whole, with \
              the JSON alone."
         ))
     }

@@ -172,6 +172,21 @@ impl Run {
         Ok(mooring_harness::answer(journal, &approval.run, &approval.id, answer, now).await?)
     }
 
+    /// Approves a call, in a person's name; the run goes on once it is resumed.
+    ///
+    /// # Errors
+    /// Those of [`Run::answer`].
+    pub async fn approve(&self, approval: &Approval, by: &str) -> Result<Answered, Error> {
+        let answer = Answer {
+            allow: true,
+            always: false,
+            by: by.into(),
+            reason: None,
+            input: serde_json::Value::Null,
+        };
+        self.answer(approval, answer).await
+    }
+
     /// The same run, gone on with: after approvals, say. See [`Run::resume`].
     ///
     /// # Errors

@@ -35,7 +35,13 @@ async fn to_the_end(stage: &Stage, run: &str) -> mooring_harness::Finished {
             if row.id.0 == run || row.id.0.starts_with(&format!("{run}-")) {
                 for asked in row.summary["approvals"].as_array().unwrap() {
                     let id = asked["id"].as_str().unwrap();
-                    let yes = Answer { allow: true, always: false, by: "ann".into(), reason: None, input: None };
+                    let yes = Answer {
+                        allow: true,
+                        always: false,
+                        by: "ann".into(),
+                        reason: None,
+                        input: serde_json::Value::Null,
+                    };
                     answer(stage.journal.as_ref(), &row.id, id, yes, 0).await.unwrap();
                 }
             }
@@ -156,7 +162,8 @@ async fn an_approval_holds_for_the_run_that_it_was_given_in_alone() {
         rows[0].summary["approvals"][0]["id"].as_str().unwrap().to_owned()
     };
     let id = asked(stage.journal.runs(Some(&RunId("r".into()))).await.unwrap());
-    let yes = Answer { allow: true, always: true, by: "ann".into(), reason: None, input: None };
+    let yes =
+        Answer { allow: true, always: true, by: "ann".into(), reason: None, input: serde_json::Value::Null };
     answer(stage.journal.as_ref(), &RunId("r".into()), &id, yes, 0).await.unwrap();
     let answered = events(stage.journal.as_ref(), "r").await.len() as u64;
     for (fork, seq) in [("asked", answered - 1), ("allowed", answered)] {

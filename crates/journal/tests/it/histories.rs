@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
-    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff, History,
-    Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff,
+    History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
     RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
     SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };

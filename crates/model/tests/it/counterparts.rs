@@ -50,7 +50,7 @@ async fn the_sdks_would_send_the_same_requests() {
     // Neither is part of OpenAI's API: vLLM adds the one, and several servers the other.
     full.settings.return_token_ids = false;
     full.items.retain(|item| !matches!(item, Item::Reasoning { body } if body.contains_key("chat")));
-    full.output = typed();
+    full.output = Some(typed());
     let mut bodies = Map::new();
     for (protocol, specs) in [
         ("responses", ["openai/gpt-5", "openai/gpt-4.1"]),
@@ -66,7 +66,7 @@ async fn the_sdks_would_send_the_same_requests() {
             }
             of_protocol.push(sent(spec, &full).await.body);
             of_protocol.push(sent(spec, &bare()).await.body);
-            let typed = Conversation { output: typed(), ..bare() };
+            let typed = Conversation { output: Some(typed()), ..bare() };
             let typed = sent(spec, &typed).await.body;
             assert!(typed.to_string().contains("json_schema"), "{typed}");
             of_protocol.push(typed);

@@ -77,7 +77,7 @@ async fn typed_requests() {
     let mut asked = Vec::new();
     for spec in ["openai/gpt-5", "chat/m", "anthropic/claude-opus-5", "anthropic/claude-3-5-haiku-latest"] {
         for (tools, conversation) in [("none", bare_conversation()), ("some", conversation())] {
-            let body = sent(spec, &Conversation { output: typed(), ..conversation }).await.body;
+            let body = sent(spec, &Conversation { output: Some(typed()), ..conversation }).await.body;
             let form = [&body["text"], &body["response_format"], &body["output_config"]["format"]];
             let form = form.into_iter().find(|form| !form.is_null()).cloned();
             asked.push((spec, tools, form.is_some()));

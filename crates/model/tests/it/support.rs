@@ -185,7 +185,7 @@ pub(crate) fn conversation() -> Conversation {
 }
 
 /// An answer with all that a schema in its strict form can say.
-pub(crate) fn typed() -> Option<OutputSchema> {
+pub(crate) fn typed() -> OutputSchema {
     let schema = json!({
         "type": "object",
         "properties": {
@@ -200,7 +200,7 @@ pub(crate) fn typed() -> Option<OutputSchema> {
             "properties": {"name": {"type": "string", "maxLength": 9}},
         }},
     });
-    Some(OutputSchema { schema, strict: true })
+    OutputSchema { schema, strict: true }
 }
 
 /// What a [`Fake`] does with a call.

@@ -40,7 +40,7 @@ fn paid(cents: u64) -> usize {
 }
 
 fn yes() -> Answer {
-    Answer { allow: true, always: false, by: "ann".into(), reason: None, input: None }
+    Answer { allow: true, always: false, by: "ann".into(), reason: None, input: serde_json::Value::Null }
 }
 
 /// Each runtime stands for a process: nothing is shared but the directory.
