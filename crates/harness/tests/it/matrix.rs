@@ -464,6 +464,7 @@ impl Plan {
         Host {
             journal: Arc::clone(store) as Arc<dyn Journal>,
             agents: Arc::new(self.scripts.iter().map(agent).collect()),
+            snapshots: None,
             observer: Arc::new(Silent),
             hooks: Hooks::default(),
             now_ms: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
