@@ -437,7 +437,7 @@ impl State {
                 self.context_due = false;
             }
             Event::ModelRequested(_) => {
-                self.asked();
+                self.model_asked();
                 self.model_failure = None;
                 // A run of a version that knew no such context has none.
                 self.context_due = false;

@@ -98,7 +98,7 @@ impl State {
         if self.open_calls().next().is_some() {
             return Err("tool calls are open".into());
         }
-        self.asked();
+        self.model_asked();
         self.compactions.tries += 1;
         self.wait_for_growth();
         self.compactions.requested = Some(Box::new(requested.clone()));

@@ -125,7 +125,7 @@ impl State {
         }
     }
 
-    pub(super) fn asked(&mut self) {
+    pub(super) fn model_asked(&mut self) {
         self.meter.asked = true;
     }
 
