@@ -95,7 +95,8 @@ fn locate(base: &Path, context: &str) -> Result<PathBuf, SandboxError> {
 /// The directory as the engine takes it, without its history.
 fn pack(directory: &Path) -> Result<Vec<u8>, SandboxError> {
     let mut archive = Limited(Vec::new());
-    mooring_archive::pack(directory, &mut archive, &[".git".to_owned()]).map_err(SandboxError::of_archive)?;
+    mooring_archive::pack(directory, &mut archive, &[".git".to_owned()], &|_, _| ("", ""))
+        .map_err(SandboxError::of_archive)?;
     Ok(archive.0)
 }
 

@@ -77,6 +77,7 @@ impl Launch for DockerLaunch {
                 // The engine's to enforce.
                 limits: Limits::default(),
                 linger: None,
+                layers: Vec::new(),
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })
         })
