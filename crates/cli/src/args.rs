@@ -75,15 +75,6 @@ impl Backend {
     }
 }
 
-impl Backend {
-    /// Its name in agent files.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-        }
-    }
-}
-
 /// How the local sandbox isolates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

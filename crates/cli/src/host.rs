@@ -217,13 +217,8 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Vec<Capability>, CommandE
     names.iter().map(find).collect()
 }
 
-/// The sandbox that an agent file describes. `base` is its manifest's base directory.
-fn sandbox(
-    home: &Home,
-    config: &Config,
-    table: &SandboxTable,
-    base: &Path,
-) -> Result<Arc<dyn SandboxClient>, CommandError> {
+/// The limits that an agent file sets.
+fn limits(table: &SandboxTable) -> Result<Limits, CommandError> {
     if table.cpus.is_some_and(|cpus| !(cpus.is_finite() && cpus > 0.0)) {
         return Err(CommandError::input("sandbox.cpus: must be a number above 0, such as 1.5"));
     }
@@ -232,22 +227,33 @@ fn sandbox(
     }
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
-    let limits = Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus };
+    Ok(Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus })
+}
+
+/// Settings of the local sandbox.
+fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
+    if table.image.is_some() || table.read_only {
+        return Err(CommandError::input(
+            "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or give \
+             --sandbox docker",
+        ));
+    }
+    let isolation = match table.isolation {
+        None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
+        Some(IsolationArg::None) => IsolationLevel::None,
+    };
+    Ok(LocalOptions { isolation, limits: limits(table)?, ..LocalOptions::new(&home.state) })
+}
+
+/// The sandbox that an agent file describes. `base` is its manifest's base directory.
+fn sandbox(
+    home: &Home,
+    config: &Config,
+    table: &SandboxTable,
+    base: &Path,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
-        None | Some("local") => {
-            if table.image.is_some() || table.read_only {
-                return Err(CommandError::input(
-                    "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or \
-                     give --sandbox docker",
-                ));
-            }
-            let isolation = match table.isolation {
-                None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
-                Some(IsolationArg::None) => IsolationLevel::None,
-            };
-            let options = LocalOptions { isolation, limits, ..LocalOptions::new(&home.state) };
-            Arc::new(LocalSandboxClient::new(options))
-        }
+        None | Some("local") => Arc::new(LocalSandboxClient::new(local_options(home, table)?)),
         Some("docker") => {
             if table.isolation.is_some() {
                 return Err(CommandError::input(
@@ -258,7 +264,7 @@ fn sandbox(
             let options = DockerOptions {
                 image: table.image.clone(),
                 base: Some(base.to_owned()),
-                limits,
+                limits: limits(table)?,
                 read_only: table.read_only,
                 ..docker_options(home)?
             };
@@ -316,6 +322,11 @@ pub(crate) fn lingering_sandbox(
     table: &SandboxTable,
     linger: Duration,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    if let Some(other) = table.backend.as_deref().filter(|backend| *backend != "local") {
+        return Err(CommandError::input(format!(
+            "sandboxes by hand are local ones: '{other}' cannot keep one alive between two commands"
+        )));
+    }
     let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
     Ok(Arc::new(LocalSandboxClient::new(options)))
 }

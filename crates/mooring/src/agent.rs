@@ -111,6 +111,7 @@ impl Agent {
             let tools = own.chain(parts.tools.iter().cloned()).collect();
             let host = AgentHost {
                 model: Arc::clone(&parts.model),
+                summariser: None,
                 tools,
                 guardrails: parts.guardrails.clone(),
                 sandbox: parts.sandbox.clone(),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use mooring_capability::BoxFuture;
 use mooring_harness::{
-    Answer, Answered, Finished, Fork, HarnessError, Host, NewRun, Observer, Spent, State, Status, fold,
+    Answer, Answered, Finished, Fork, HarnessError, Host, NewRun, Observer, Spent, State, Status, Terms, fold,
 };
 use mooring_journal::event::RunError;
 use mooring_journal::{Event, Journal, JournalError, Record, RunId};
-use mooring_model::{Cost, Item, Usage};
+use mooring_model::{Cost, Item, Prices, Usage};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
@@ -215,7 +215,7 @@ impl Run {
         // Whoever the conversation was handed over to goes on with it.
         let all = self.agent.all();
         let agent = all.get(state.agent.name.as_str()).copied().unwrap_or(&self.agent);
-        let mut new = new_run(agent, items);
+        let mut new = new_run(&self.runtime, agent, items);
         new.history = Some(history);
         if let Some(session) = state.sandbox.session {
             new.session_id = state.sandbox.session_id;
@@ -269,7 +269,7 @@ impl Run {
 }
 
 /// A new run of an agent.
-fn new_run(agent: &Agent, input: Vec<Item>) -> NewRun {
+fn new_run(runtime: &Runtime, agent: &Agent, input: Vec<Item>) -> NewRun {
     let (entry, team) = agent.members();
     NewRun {
         id: RunId(new_id()),
@@ -283,12 +283,13 @@ fn new_run(agent: &Agent, input: Vec<Item>) -> NewRun {
         workspace: None,
         parent: None,
         depth: 0,
+        terms: Terms { prices: Prices::clone(&runtime.prices), tenant: None },
         labels: BTreeMap::new(),
     }
 }
 
 fn begin(runtime: &Runtime, agent: &Agent, input: Vec<Item>) -> RunStream {
-    start(runtime, agent, new_run(agent, input))
+    start(runtime, agent, new_run(runtime, agent, input))
 }
 
 fn start(runtime: &Runtime, agent: &Agent, new: NewRun) -> RunStream {
@@ -302,6 +303,7 @@ fn host(runtime: &Runtime, agent: &Agent, observer: Arc<dyn Observer>, cancel: C
     Host {
         journal: Arc::clone(&runtime.journal),
         agents: Arc::new(agent.hosts()),
+        snapshots: None,
         observer,
         hooks: runtime.hooks.clone(),
         now_ms: Arc::clone(&runtime.now_ms),

@@ -61,6 +61,7 @@ pub(crate) fn options(base_url: &str) -> ModelOptions {
 }
 
 /// A conversation with all that a request can hold.
+#[derive(Clone)]
 pub(crate) struct Conversation {
     pub(crate) instructions: String,
     pub(crate) items: Vec<Item>,
@@ -179,6 +180,7 @@ pub(crate) fn conversation() -> Conversation {
             top_logprobs: Some(2),
             return_token_ids: true,
             cache_key: Some("run-7".into()),
+            compact_at: None,
         },
         output: None,
     }

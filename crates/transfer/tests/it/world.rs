@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mooring_harness::{
-    AgentHost, AgentSpec, Hooks, Host, Limits, Member, NewRun, Silent, SubAgent, SubSandbox, start,
+    AgentHost, AgentSpec, Hooks, Host, Limits, Member, NewRun, Silent, SubAgent, SubSandbox, Terms, start,
 };
 use mooring_journal::{Journal, MemoryJournal, RunId};
 use mooring_manifest::Manifest;
@@ -56,7 +56,13 @@ pub(crate) fn agents() -> BTreeMap<String, AgentHost> {
         arguments: json!({"input": "work"}).to_string(),
         extra: serde_json::Map::new(),
     };
-    let host = |model| AgentHost { model, tools: Vec::new(), guardrails: Vec::new(), sandbox: None };
+    let host = |model| AgentHost {
+        model,
+        summariser: None,
+        tools: Vec::new(),
+        guardrails: Vec::new(),
+        sandbox: None,
+    };
     BTreeMap::from([
         ("boss".into(), host(script(vec![give, Item::assistant("all done")]))),
         ("worker".into(), host(script(vec![Item::assistant("worked")]))),
@@ -72,6 +78,7 @@ pub(crate) async fn journal() -> Arc<MemoryJournal> {
     let host = Host {
         journal: Arc::clone(&journal) as Arc<dyn Journal>,
         agents: Arc::new(agents()),
+        snapshots: None,
         observer: Arc::new(Silent),
         hooks: Hooks::default(),
         now_ms: Arc::new(move || clock.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
@@ -91,6 +98,7 @@ pub(crate) async fn journal() -> Arc<MemoryJournal> {
         workspace: None,
         parent: None,
         depth: 0,
+        terms: Terms::default(),
         labels: BTreeMap::new(),
     };
     start(&host, new).await.unwrap();
