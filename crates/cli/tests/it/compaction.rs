@@ -15,7 +15,7 @@ fn a_conversation_is_shortened_and_what_still_runs_is_carried_over() {
     let moor = Moor::new();
     moor.write(
         "agent.toml",
-        "model = \"script:work.jsonl\"\n[compaction]\nat_tokens = 20000\nkeep_turns = 1\nmodel = \"script:notes.jsonl\"\n",
+        "model = \"script:work.jsonl\"\n[compaction]\nat_tokens = 60000\nkeep_turns = 1\nmodel = \"script:notes.jsonl\"\n",
     );
     let long = format!("seq 1 {}", 20_000);
     let lines = [
@@ -24,7 +24,7 @@ fn a_conversation_is_shortened_and_what_still_runs_is_carried_over() {
             5_000,
         ),
         counted(&exec(1, &[&long, &long, &long]), 8_000),
-        counted(&exec(2, &["true"]), 24_000),
+        counted(&exec(2, &["true"]), 70_000),
         say("done"),
     ];
     moor.write("work.jsonl", &lines.concat());

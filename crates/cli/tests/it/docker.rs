@@ -83,7 +83,7 @@ fn what_a_backend_does_not_have_is_refused_before_anything_starts() {
     let mut nowhere =
         user.command(&["run", "--model", &script, "--sandbox", "docker", "--image", "x", "work"]);
     let ran: crate::moor::Ran = nowhere.env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap().into();
-    assert!(ran.err.contains("the Docker engine is not available: /nowhere.sock"), "{ran:?}");
+    assert!(ran.out.contains("the Docker engine is not available: /nowhere.sock"), "{ran:?}");
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn survive(first: usize) -> usize {
         first,
     ));
     let all = moor.run(&["runs", "--json"]).json();
-    let Some(run) = all.iter().find(|row| row["parent"].is_null()) else {
+    // The newest is first; one that was made and has no event yet says nothing of its parent.
+    let Some(run) = all.last() else {
         assert!(!moor.path("log").exists(), "nothing is done before it is recorded");
         return kills;
     };
@@ -93,7 +94,7 @@ fn survive(first: usize) -> usize {
                 arguments.insert(call, event["arguments"].as_str().unwrap().to_owned());
             } else if event["type"] == "tool_completed" && event["tool"] == "exec_command" {
                 answered += 1;
-                let text = arguments[&call].split_whitespace().nth(2).unwrap();
+                let text = arguments[&call].split_whitespace().nth(1).unwrap();
                 let count = counts.get(text).copied().unwrap_or(0);
                 match event["status"].as_str().unwrap() {
                     "completed" => assert_eq!(count, 1, "{event}\n{log}"),

@@ -4,7 +4,7 @@ use mooring_capability::Effect;
 use mooring_mcp::McpServers;
 use serde_json::json;
 
-use crate::support::{all, connect, connect_one, done, failed, fake, names, refused, tool};
+use crate::support::{all, call, connect, connect_one, done, failed, fake, names, refused, tool};
 
 fn effects(servers: &McpServers) -> [Effect; 3] {
     ["s__meta", "s__reader", "s__repeater"].map(|name| tool(servers, name).effect())
@@ -114,7 +114,7 @@ async fn a_schema_that_providers_refuse_goes_into_the_description() {
 }
 
 #[tokio::test]
-async fn a_stateless_server_gets_the_key_with_each_call_and_no_input() {
+async fn a_stateless_server_gets_the_key_with_each_call_and_its_question_is_put() {
     let servers = connect_one(fake(&["--modern"], "")).await;
     assert_eq!(servers.servers().next().unwrap().protocol, "2026-07-28");
     let meta: serde_json::Value = serde_json::from_str(&done(&servers, "s__meta", json!({})).await).unwrap();
@@ -126,9 +126,16 @@ async fn a_stateless_server_gets_the_key_with_each_call_and_no_input() {
         "name": "mooring",
         "version": "VERSION"
       },
-      "io.modelcontextprotocol/clientCapabilities": {},
+      "io.modelcontextprotocol/clientCapabilities": {
+        "elicitation": {
+          "form": {},
+          "url": {}
+        }
+      },
       "progressToken": 1
     }
     "#);
-    insta::assert_snapshot!(failed(&servers, "s__input", json!({})).await, @"MCP server `s`, tool `input`: it asks a person for input, which cannot be given here.");
+    let question = call(&servers, "s__input", json!({})).await.question.unwrap();
+    assert_eq!(question.message, "s, tool input, asks: Who are you?");
+    assert_eq!(question.state, json!({"ids": ["who"], "state": "here"}));
 }

@@ -33,7 +33,7 @@ fn what_does_not_fit_is_told_before_anything_starts() {
     insta::assert_snapshot!(problems.join("\n"), @r"
     agent '': it needs a name
     agent 'a': it needs a model: `.model(…)`
-    gpt-5
+    gpt-5: this model name begins with no known provider. Write one of: openai/NAME (OpenAI Responses), anthropic/NAME (Anthropic Messages), chat/NAME (Chat Completions at a base_url: vLLM, Ollama, llama.cpp and others), script:FILE (answers played from a JSONL file)
     agent 'a': there is no capability 'telepathy'. The capabilities are: filesystem, shell, skills
     agent 'a': its capabilities need a sandbox: `.sandbox(…)`
     agent 'a': two agents that work together are named 'a'
