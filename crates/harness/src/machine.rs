@@ -513,6 +513,10 @@ impl State {
                 let Some(call) = self.call(&suspended.call_id, begun) else {
                     return Err(misplaced(seq, event, "no call of that id has begun"));
                 };
+                // The call of a fork has a run of its own from now on.
+                if suspended.child.is_some() {
+                    call.child.clone_from(&suspended.child);
+                }
                 if let CallStatus::Requested { prepared } | CallStatus::InDoubt { prepared } =
                     &mut call.status
                 {
