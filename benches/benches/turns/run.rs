@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::stream;
 use mooring_benches::{Error, machine};
 use mooring_capability::{BoxFuture, Effect, Tool, ToolContext, ToolInput, ToolResult};
-use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer, Status, start};
+use mooring_harness::{AgentHost, AgentSpec, Host, Limits, Member, NewRun, Observer, Status, Terms, start};
 use mooring_journal::{Event, Journal, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::{
@@ -32,6 +32,7 @@ pub(crate) async fn drive(
             "bench".into(),
             AgentHost {
                 model,
+                summariser: None,
                 tools: vec![Arc::new(Note { effect })],
                 guardrails: Vec::new(),
                 sandbox: None,
@@ -64,6 +65,7 @@ pub(crate) async fn drive(
         workspace: None,
         parent: None,
         depth: 0,
+        terms: Terms::default(),
         labels: BTreeMap::new(),
     };
     let finished = start(&host, new).await?;

@@ -88,7 +88,7 @@ pub enum Approval {
     /// The policy has not been asked, or allows it.
     NotNeeded,
     /// A person was asked and has not answered.
-    Asked(ApprovalRequested),
+    Asked(Box<ApprovalRequested>),
     /// A person allowed it.
     Allowed,
     /// A person denied it, or did not answer in time; this is what the model gets to read.
@@ -572,7 +572,7 @@ impl State {
                 };
                 let call = self.calls.iter_mut().find(asks);
                 let Some(call) = call else { return Err(misplaced(seq, event, "no new call of that id")) };
-                call.approval = Approval::Asked(asked.clone());
+                call.approval = Approval::Asked(Box::new(asked.clone()));
             }
             Event::ApprovalAnswered(answer) => {
                 self.answered_approval(answer).map_err(|reason| misplaced(seq, event, reason))?;
@@ -675,7 +675,7 @@ impl State {
     /// The questions that wait for a person.
     pub fn approvals(&self) -> impl Iterator<Item = (&Call, &ApprovalRequested)> {
         self.open_calls().filter_map(|call| match &call.approval {
-            Approval::Asked(asked) => Some((call, asked)),
+            Approval::Asked(asked) => Some((call, asked.as_ref())),
             _ => None,
         })
     }

@@ -13,6 +13,7 @@ use syn::{
 use crate::attribute::Attribute;
 
 /// An argument of the function.
+#[expect(clippy::large_enum_variant, reason = "a few of them live for as long as one function is expanded")]
 enum Argument {
     /// `&ToolContext`: not the model's.
     Context,

@@ -59,6 +59,7 @@ impl Model {
     }
 
     /// The client, and the name and address that the journal records.
+    #[expect(clippy::type_complexity, reason = "one caller takes it apart at once")]
     pub(crate) fn connect(&self) -> Result<(Arc<dyn ModelClient>, String, Option<String>), ModelError> {
         match &self.0 {
             Kind::Client(client) => Ok((Arc::clone(client), client.name().to_owned(), None)),

@@ -30,4 +30,4 @@ mod store;
 pub use client::{LocalOptions, LocalSandboxClient};
 pub use mooring_supervisor::{Check, Level as IsolationLevel, Limits};
 pub use probe::probe;
-pub use store::{private_workspace, prune_sessions};
+pub use store::{Pruned, private_workspace, prune_sessions};

@@ -78,6 +78,9 @@ pub(crate) fn remove(folder: &Path) -> Result<(), SandboxError> {
     remove_tree(folder).map_err(|error| file("remove", folder, &error))
 }
 
+/// A session's id, and why it could not be removed.
+pub type Pruned = (String, Result<(), SandboxError>);
+
 /// Removes the directories of sessions that `unused` says nobody needs, but for those that run. Gives their ids, and why
 /// one could not be removed. With `look_only` nothing is removed. Blocks.
 ///
@@ -87,7 +90,7 @@ pub fn prune_sessions(
     state_dir: &Path,
     look_only: bool,
     unused: &dyn Fn(&str, &Path) -> bool,
-) -> Result<Vec<(String, Result<(), SandboxError>)>, SandboxError> {
+) -> Result<Vec<Pruned>, SandboxError> {
     let home = state_dir.join("sandboxes");
     let entries = match fs::read_dir(&home) {
         Ok(entries) => entries,

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use rustix::fs::FlockOperation;
 
-/// The variable that names another engine, as `unix:///run/docker.sock`, or is `none` where there shall be none.
+/// The variable that names another engine, as `unix:///run/docker.sock`, is `start` for one
+/// of the tests' own, or `none`.
 pub const DOCKER: &str = "MOORING_TEST_DOCKER";
 
 /// An image on the engine: busybox and nothing else.
@@ -31,6 +32,7 @@ pub fn docker() -> Option<PathBuf> {
                 say();
                 return None;
             }
+            Ok(start) if start == "start" => self::start(),
             Ok(named) => (PathBuf::from(named.trim_start_matches("unix://")), None),
             Err(_) => start(),
         };

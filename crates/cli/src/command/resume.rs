@@ -31,7 +31,7 @@ pub(crate) async fn drive(
     let wiring = Wiring::connect(home, &config, &team.mcp()).await?;
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let observer = observer(json, config.prices.clone());
-    let host = host::host(journal, team.hosts(&wiring)?, team.snapshots(&home)?, observer, cancel);
+    let host = host::host(journal, team.hosts(&wiring)?, team.snapshots(home)?, observer, cancel);
     let result = report(run, json, mooring_harness::resume(&host, run).await);
     wiring.close().await;
     result

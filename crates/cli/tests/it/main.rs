@@ -1,6 +1,7 @@
 //! The program as a whole: what a user types, what they see, what is left when it is killed.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "tests that kill say how often")]
 
 mod agents;
 mod approve;

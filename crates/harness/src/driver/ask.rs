@@ -97,7 +97,7 @@ impl Driver<'_> {
                     } else {
                         json(&response.capture)
                     },
-                    cost: cost.map(|cost| cost.amount()),
+                    cost: cost.map(mooring_model::Cost::amount),
                     attempts: tries.attempts,
                     retried_tokens,
                     first_output_ms: tries.first_output.map(|at| elapsed_ms(began, at)),

@@ -243,8 +243,10 @@ impl Driver<'_> {
                     let id = self.state.child_id(&self.run, &call);
                     match self.child(&call, &agent, &input, id.clone(), &share) {
                         Ok(child) => {
-                            requested.effect =
-                                json(&Effect::Idempotent).as_str().unwrap_or_default().to_owned();
+                            json(&Effect::Idempotent)
+                                .as_str()
+                                .unwrap_or_default()
+                                .clone_into(&mut requested.effect);
                             requested.key.clone_from(&id.0);
                             requested.child = Some(id);
                             requested.reserved = json(&share);
@@ -268,7 +270,7 @@ impl Driver<'_> {
                     if tool.effect() != Effect::Pure {
                         durability = Durability::Power;
                     }
-                    requested.effect = json(&tool.effect()).as_str().unwrap_or_default().to_owned();
+                    json(&tool.effect()).as_str().unwrap_or_default().clone_into(&mut requested.effect);
                     requested.key = context.key;
                     requested.prepared.clone_from(&prepared);
                     Work::Tool { tool, input, prepared, in_doubt: false }

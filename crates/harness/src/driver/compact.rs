@@ -72,7 +72,7 @@ impl Driver<'_> {
         };
         let retried_tokens = read * tries.wasted;
         let cost = self.state.cost(model.answered_by(&response), &response.usage, retried_tokens);
-        let cost = cost.map(|cost| cost.amount());
+        let cost = cost.map(mooring_model::Cost::amount);
         let usage = json(&response.usage);
         let text = response.items.iter().map(Item::text).filter(|text| !text.trim().is_empty());
         let text = text.collect::<Vec<_>>().join("\n\n");

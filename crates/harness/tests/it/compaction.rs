@@ -352,8 +352,7 @@ async fn the_driver_dies_at_every_append_and_the_conversation_is_the_same() {
                 };
                 match driven {
                     Err(HarnessError::Journal(JournalError::Store { .. })) => deaths += 1,
-                    Err(HarnessError::Completed { .. }) => break,
-                    Err(HarnessError::Empty { .. }) => break,
+                    Err(HarnessError::Completed { .. } | HarnessError::Empty { .. }) => break,
                     Err(error) => panic!("{error}"),
                     Ok(finished) => {
                         assert_eq!(finished.status, Status::Completed);

@@ -372,8 +372,7 @@ async fn an_answer_that_trips_is_not_given_away() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guardrail_that_cannot_say_trips() {
-    let late =
-        Code { takes: Duration::from_secs(3600), ..code("late", Stage::Input, |_| Ok(Verdict::Allow)) };
+    let late = Code { takes: Duration::from_hours(1), ..code("late", Stage::Input, |_| Ok(Verdict::Allow)) };
     for (guard, why) in [
         (code("fails", Stage::Input, |_| Err("no network")), "it failed: no network"),
         (late, "it did not say within 120s"),
@@ -555,7 +554,7 @@ async fn one_that_trips_ends_the_others_and_what_they_used_counts() {
 #[tokio::test]
 async fn cancelling_while_a_guardrail_looks_ends_the_run() {
     let slow =
-        Code { takes: Duration::from_secs(600), ..code("slow", Stage::ToolOutput, |_| Ok(Verdict::Allow)) };
+        Code { takes: Duration::from_mins(10), ..code("slow", Stage::ToolOutput, |_| Ok(Verdict::Allow)) };
     let scene = Scene::new(vec![vec![call("pay", "a")], answer("done")], vec![Arc::new(slow)]);
     let cancel = scene.host.cancel.clone();
     let journal = Arc::clone(&scene.journal);

@@ -137,7 +137,7 @@ impl ModelHook for Bad {
 
     fn completed<'a>(&'a self, _: &'a Moment, _: &'a ModelCompleted) -> BoxFuture<'a, HookResult> {
         Box::pin(async {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
             Ok(())
         })
     }

@@ -4,7 +4,7 @@ use mooring_capability::Effect;
 use mooring_mcp::McpServers;
 use serde_json::json;
 
-use crate::support::{all, call, connect, connect_one, done, failed, fake, names, refused, tool};
+use crate::support::{all, call, connect, connect_one, done, fake, names, refused, tool};
 
 fn effects(servers: &McpServers) -> [Effect; 3] {
     ["s__meta", "s__reader", "s__repeater"].map(|name| tool(servers, name).effect())

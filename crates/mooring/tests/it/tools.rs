@@ -64,7 +64,7 @@ fn a_model_gets_to_know_what_the_function_says() {
     assert_eq!(spec.description, "Books a journey.\n\nIt can be undone within a day.");
     let parameters = |spec: mooring::ToolSpec| match spec.kind {
         mooring::models::ToolKind::Function { parameters, .. } => parameters,
-        other => panic!("{other:?}"),
+        other @ mooring::models::ToolKind::Custom { .. } => panic!("{other:?}"),
     };
     assert_eq!(
         parameters(spec),

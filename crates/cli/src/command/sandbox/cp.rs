@@ -165,8 +165,9 @@ fn unpack_as(place: &Path, below: &Path, name: &Path, stream: impl Read + Send) 
         let chosen = choosing.join().map_err(|_| failed(std::io::Error::other("reading ended early")))?;
         match (chosen, unpacked) {
             // Whoever stopped first says why.
-            (Err(ArchiveError::Stream { operation: "write", .. }), Err(error)) => Err(error),
-            (Err(error), _) => Err(error),
+            (Err(ArchiveError::Stream { operation: "write", .. }), Err(error)) | (Err(error), _) => {
+                Err(error)
+            }
             (Ok(()), unpacked) => unpacked.map(drop),
         }
     })
