@@ -10,6 +10,8 @@ use mooring_model::{ModelClient, ModelError, ModelOptions, ModelSpec, ScriptMode
 /// ```
 /// use mooring::{Agent, Model};
 ///
+/// // Once in a program, for models that are asked over the network.
+/// rustls::crypto::ring::default_provider().install_default().ok();
 /// let served_here = Model::new("chat/llama").base_url("http://127.0.0.1:8000/v1");
 /// Agent::builder("local").model(served_here).build()?;
 ///
