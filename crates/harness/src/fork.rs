@@ -18,8 +18,12 @@ const ANEW: &str = "Note of the runtime: this conversation goes on in a new sand
     the manifest, so what was changed in the one before is not there, and what was said of its files may no longer \
     hold. Look before you build on it.";
 
+/// What the model is told where it goes on in a workspace that was restored.
+const RESTORED: &str = "Note of the runtime: this conversation goes on in a new sandbox, with the workspace as it was \
+    after turn {turn}. What was changed in it after that turn is not there, and no process of the one before runs.";
+
 /// A fork to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Fork {
     /// The new run's id, never used before.
     pub id: RunId,
@@ -29,6 +33,17 @@ pub struct Fork {
     pub at: u64,
     /// What the user says at this point.
     pub input: Option<String>,
+    /// The workspace that it goes on in, restored from a snapshot; `None`: it is made anew.
+    pub workspace: Option<RestoredWorkspace>,
+}
+
+/// A workspace of the run that is forked, in a sandbox session of the new run's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredWorkspace {
+    /// The state of the session, by which it is found.
+    pub session: Value,
+    /// The turn after which the snapshot was taken.
+    pub turn: u64,
 }
 
 /// A fork that was made.
@@ -48,6 +63,7 @@ struct Copy<'a> {
     at: u64,
     parent: Parent,
     input: Option<String>,
+    workspace: Option<RestoredWorkspace>,
 }
 
 /// Makes a new run that begins with the events of another up to one of them. The other may be over, or at work.
@@ -74,6 +90,7 @@ pub async fn fork(
         at: fork.at,
         parent: Parent { run: from.clone(), call_id: None, seq: Some(fork.at) },
         input: fork.input,
+        workspace: fork.workspace,
     };
     let anew = write(journal, copy, records, owner, now_ms).await?;
     Ok(Forked { run, anew })
@@ -117,12 +134,15 @@ fn write<'a>(
             let parent = Parent { run: copy.id.clone(), call_id: Some(call.call_id.clone()), seq: None };
             fork_child(journal, child, id, parent, moment, owner, now_ms).await?;
         }
-        let anew = anew(&before);
+        let restored = copy.workspace;
+        let anew = if restored.is_some() { None } else { anew(&before) };
+        let told =
+            restored.as_ref().map(|place| Item::user(RESTORED.replace("{turn}", &place.turn.to_string())));
         let forked = RunForked {
             from: copy.from.clone(),
             at: copy.at,
-            session: None,
-            items: anew.iter().map(json).collect(),
+            session: restored.map(|place| place.session),
+            items: told.iter().chain(&anew).map(json).collect(),
             input: copy.input.map(Item::user).iter().map(json).collect(),
         };
         let Some(Record { event: Event::RunStarted(started), .. }) = records.first_mut() else {
@@ -171,7 +191,8 @@ async fn fork_child(
     if at == 0 {
         return Ok(());
     }
-    let copy = Copy { from, session_id: id.0.clone(), id, at: at as u64, parent, input: None };
+    let copy =
+        Copy { from, session_id: id.0.clone(), id, at: at as u64, parent, input: None, workspace: None };
     write(journal, copy, records, owner, now_ms).await.map(drop)
 }
 

@@ -27,7 +27,7 @@ pub use budget::{Budget, Resource, Seconds, Spent};
 pub use compaction::Compaction;
 pub use driver::{amounts, budget_of, finished, fold, resume, settle, start, summary};
 pub use error::HarnessError;
-pub use fork::{Fork, Forked, anew, fork};
+pub use fork::{Fork, Forked, RestoredWorkspace, anew, fork};
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
     ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,

@@ -232,7 +232,13 @@ impl Run {
     /// # Errors
     /// [`HarnessError::NoEvent`]; those of [`Run::resume`].
     pub async fn fork(&self, at: u64, input: Option<&str>) -> Result<Self, Error> {
-        let fork = Fork { id: RunId(new_id()), session_id: new_id(), at, input: input.map(str::to_owned) };
+        let fork = Fork {
+            id: RunId(new_id()),
+            session_id: new_id(),
+            at,
+            input: input.map(str::to_owned),
+            workspace: None,
+        };
         let journal = self.runtime.journal.as_ref();
         let now = (self.runtime.now_ms)();
         let forked = mooring_harness::fork(journal, self.id(), fork, "a fork", now).await?;

@@ -255,3 +255,26 @@ fn a_fork_goes_on_from_a_past_event_in_a_new_workspace() {
     let wrong = moor.run(&["fork", &run, "--at", "999"]);
     assert!(wrong.code == Some(2) && wrong.err.contains("has no event 999"), "{wrong:?}");
 }
+
+#[test]
+fn a_fork_gets_the_workspace_of_the_nearest_snapshot() {
+    let moor = Moor::new();
+    moor.write("agent.toml", "model = \"script:s.jsonl\"\n[sandbox]\nsnapshots = \"turn\"\n");
+    let turns =
+        [exec(0, &["echo one >> log"]), exec(1, &["echo two >> log"]), exec(2, &["cat log"]), say("done")];
+    moor.write("s.jsonl", &turns.concat());
+    let ran = moor.run(&["run", "--agent", "agent.toml", "count"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let run = ran.run();
+    // Forked at the snapshot after the first turn: what came later is not there, what came before is.
+    let events = moor.events(&run);
+    let taken = events.iter().find(|event| event["type"] == "snapshot_taken" && event["turn"] == 1).unwrap();
+    let forked = moor.run(&["fork", &run, "--at", &taken["seq"].to_string()]);
+    assert_eq!((forked.code, forked.last()["output"].as_str()), (Some(0), Some("done")), "{}", forked.err);
+    assert!(forked.err.contains("after turn 1, from the nearest snapshot"), "{}", forked.err);
+    let told = moor.run(&["show", &forked.run()]).out;
+    assert!(told.contains("workspace restored") && told.contains("│ one\n  │ two"), "{told}");
+    // The first run's own is as it was.
+    let again = moor.run(&["show", &run]).out;
+    assert!(again.contains("│ one\n  │ two"), "{again}");
+}

@@ -13,7 +13,7 @@ use crate::agents::{Stage, give, handoff, outputs, sub_agent};
 use crate::world::{call, events, host, new_run, script};
 
 fn at(id: &str, at: u64) -> Fork {
-    Fork { id: RunId(id.into()), session_id: format!("{id}-session"), at, input: None }
+    Fork { id: RunId(id.into()), session_id: format!("{id}-session"), at, input: None, workspace: None }
 }
 
 async fn make(stage: &Stage, from: &str, fork: Fork) -> Result<RunId, HarnessError> {
