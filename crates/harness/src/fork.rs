@@ -11,6 +11,7 @@ use mooring_model::Item;
 use serde_json::Value;
 
 use crate::driver::{PAGE, json, summary};
+use crate::run::session_of;
 use crate::{HarnessError, State};
 
 /// What the model is told where it goes on in a workspace that was made anew.
@@ -192,7 +193,7 @@ async fn fork_child(
         return Ok(());
     }
     let copy =
-        Copy { from, session_id: id.0.clone(), id, at: at as u64, parent, input: None, workspace: None };
+        Copy { from, session_id: session_of(&id), id, at: at as u64, parent, input: None, workspace: None };
     write(journal, copy, records, owner, now_ms).await.map(drop)
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::policy::digest;
 use crate::{
     Compaction, Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Seconds, Spent, Status, SubAgent,
     TypedOutput,
@@ -263,4 +264,28 @@ pub struct Finished {
     pub turns: u64,
     /// All that was used, by sub-agents too.
     pub spent: Spent,
+}
+
+/// The longest id that a sandbox session may have on every backend.
+const LONGEST_SESSION_ID: usize = 64;
+
+/// The id of the sandbox session of a call's run: the run's own, as far as backends take one so long. Runs that are
+/// nested deep and late have longer ones.
+pub(crate) fn session_of(run: &RunId) -> String {
+    if run.0.len() <= LONGEST_SESSION_ID { run.0.clone() } else { digest(&[run.0.as_bytes()]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_a_deep_run_has_an_id_that_every_backend_takes() {
+        let deep = |place: u64| {
+            RunId(format!("01a21229-519e-7136-bc73-fdc1e8e36a63{}-{place}", "-101-12".repeat(4)))
+        };
+        assert_eq!(session_of(&RunId("r-1-0".into())), "r-1-0");
+        assert_eq!(session_of(&deep(1)).len(), LONGEST_SESSION_ID);
+        assert_ne!(session_of(&deep(1)), session_of(&deep(2)));
+    }
 }

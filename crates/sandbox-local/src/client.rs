@@ -1,8 +1,8 @@
 //! Makes, finds and deletes local sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_manifest::extension::Resources;
@@ -11,7 +11,7 @@ use mooring_sandbox::{
     SessionState, Support,
 };
 use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
-use mooring_supervisor_client::{SupervisedSession, ask, gone, tighter, translate};
+use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{LocalLaunch, start_supervisor};
@@ -51,7 +51,7 @@ impl LocalOptions {
 #[derive(Debug)]
 pub struct LocalSandboxClient {
     options: LocalOptions,
-    sessions: Mutex<HashMap<String, Weak<SupervisedSession>>>,
+    sessions: Sessions,
 }
 
 /// What a session's state holds beside its id.
@@ -83,30 +83,25 @@ impl Stored {
 impl LocalSandboxClient {
     /// Local sandboxes as `options` say. Touches nothing yet.
     pub fn new(options: LocalOptions) -> Self {
-        Self { options, sessions: Mutex::new(HashMap::new()) }
+        Self { options, sessions: Sessions::default() }
     }
 
-    fn open(&self, id: String, stored: Stored) -> Arc<SupervisedSession> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.strong_count() > 0);
-        if let Some(session) = sessions.get(&id).and_then(Weak::upgrade) {
-            return session;
-        }
-        // Plain strings and maps: that always has a JSON form.
-        let data = serde_json::to_value(&stored).unwrap_or_default();
-        let state = SessionState { backend: BACKEND.into(), session_id: id.clone(), data };
-        let root = stored.root.clone();
-        let launch = LocalLaunch {
-            id: id.clone(),
-            folder: store::folder(&self.options.state_dir, &id),
-            limits: tighter(self.options.limits, &stored.resources),
-            stored,
-            linger: self.options.linger,
-            state_dir: self.options.state_dir.clone(),
-        };
-        let session = Arc::new(SupervisedSession::new(state, root, Box::new(launch)));
-        sessions.insert(id, Arc::downgrade(&session));
-        session
+    fn open(&self, id: &str, stored: Stored) -> Arc<SupervisedSession> {
+        self.sessions.open(id, || {
+            // Plain strings and maps: that always has a JSON form.
+            let data = serde_json::to_value(&stored).unwrap_or_default();
+            let state = SessionState { backend: BACKEND.into(), session_id: id.into(), data };
+            let root = stored.root.clone();
+            let launch = LocalLaunch {
+                id: id.into(),
+                folder: store::folder(&self.options.state_dir, id),
+                limits: tighter(self.options.limits, &stored.resources),
+                stored,
+                linger: self.options.linger,
+                state_dir: self.options.state_dir.clone(),
+            };
+            SupervisedSession::new(state, root, Box::new(launch))
+        })
     }
 
     /// Whether a sandbox can have users beside the default one; if not, why.
@@ -125,7 +120,7 @@ impl LocalSandboxClient {
     }
 
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
-        store::check_id(&request.session_id)?;
+        check_id(&request.session_id)?;
         let manifest = request.manifest;
         let isolation = self.options.isolation;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
@@ -165,7 +160,7 @@ impl LocalSandboxClient {
                 .collect(),
             isolation,
         };
-        Ok(self.open(request.session_id, stored))
+        Ok(self.open(&request.session_id, stored))
     }
 
     fn resume_now(&self, state: SessionState) -> Result<Arc<dyn SandboxSession>, SandboxError> {
@@ -182,15 +177,15 @@ impl LocalSandboxClient {
             let reason = format!("its workspace {} is no longer there", stored.workspace.display());
             return Err(gone(&state.session_id, reason));
         }
-        Ok(self.open(state.session_id, stored))
+        Ok(self.open(&state.session_id, stored))
     }
 
     async fn delete_now(&self, state: &SessionState) -> Result<(), SandboxError> {
         let stored = read_state(state)?;
         let id = &state.session_id;
         // Whoever runs it: one that lives on between clients is ended, too.
-        self.open(id.clone(), stored.clone()).stop().await?;
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.open(id, stored.clone()).stop().await?;
+        self.sessions.take(id);
         // A named workspace lies elsewhere, and stays.
         let folder = store::folder(&self.options.state_dir, id);
         if stored.many_users() && stored.private && !is_root() && folder.exists() {
@@ -210,7 +205,7 @@ impl LocalSandboxClient {
         parent: &SessionState,
         id: &str,
     ) -> Result<Arc<dyn SandboxSession>, SandboxError> {
-        store::check_id(id)?;
+        check_id(id)?;
         let stored = read_state(parent)?;
         let unsupported = |reason: String| SandboxError::Unsupported {
             operation: format!("a fork of session {} without a copy", parent.session_id),
@@ -233,7 +228,7 @@ impl LocalSandboxClient {
         self.try_layers(id, &stored).await.map_err(|error| unsupported(error.to_string()))?;
         layers::fork(state_dir, &parent.session_id, id)?.map_err(unsupported)?;
         let workspace = store::make_private(state_dir, id)?;
-        Ok(self.open(id.into(), Stored { workspace, ..stored }))
+        Ok(self.open(id, Stored { workspace, ..stored }))
     }
 
     /// Finds out, once on each kernel, whether a sandbox starts on layers: a session that is frozen must.
@@ -307,7 +302,7 @@ impl SandboxClient for LocalSandboxClient {
 }
 
 fn read_state(state: &SessionState) -> Result<Stored, SandboxError> {
-    store::check_id(&state.session_id)?;
+    check_id(&state.session_id)?;
     if state.backend != BACKEND {
         let reason =
             format!("session {} is of the {} sandbox, not of this one", state.session_id, state.backend);

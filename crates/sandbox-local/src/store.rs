@@ -8,17 +8,6 @@ use mooring_sandbox::SandboxError;
 
 use crate::layers;
 
-/// A session's id becomes the name of a directory and of a group.
-pub(crate) fn check_id(id: &str) -> Result<(), SandboxError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if (1..=64).contains(&id.len()) && id.chars().all(plain) {
-        return Ok(());
-    }
-    Err(SandboxError::Invalid {
-        reason: format!("session id '{id}' must be 1 to 64 letters, digits, '-' and '_'"),
-    })
-}
-
 pub(crate) fn folder(state_dir: &Path, id: &str) -> PathBuf {
     state_dir.join("sandboxes").join(id)
 }

@@ -189,16 +189,8 @@ impl Driver<'_> {
                 if tool.effect() != Effect::Pure {
                     durability = Durability::Power;
                 }
-                self.push(Event::ToolRequested(ToolRequested {
-                    turn,
-                    call_id: call.call_id.clone(),
-                    tool: call.tool.clone(),
-                    arguments: call.input.clone(),
-                    effect: json(&tool.effect()).as_str().unwrap_or_default().to_owned(),
-                    key: self.context(&call).key,
-                    prepared: prepared.clone(),
-                    ..ToolRequested::default()
-                }))?;
+                let requested = intent(turn, &call, tool.effect(), self.context(&call).key);
+                self.push(Event::ToolRequested(ToolRequested { prepared: prepared.clone(), ..requested }))?;
                 let work = Work::Tool { tool: Arc::clone(tool), input, prepared, in_doubt: false };
                 ready.push(Ready { call, work });
                 continue;
@@ -227,14 +219,7 @@ impl Driver<'_> {
             if !self.may_call(&call, leaves_sandbox, &input)? {
                 continue;
             }
-            let mut requested = ToolRequested {
-                turn,
-                call_id: call.call_id.clone(),
-                tool: call.tool.clone(),
-                arguments: call.input.clone(),
-                ..ToolRequested::default()
-            };
-            let work = match target {
+            let (requested, work) = match target {
                 Target::Handoff(to) => {
                     self.push(self.handoff_answer(&call, &to))?;
                     continue;
@@ -243,14 +228,10 @@ impl Driver<'_> {
                     let id = self.state.child_id(&self.run, &call);
                     match self.child(&call, &agent, &input, id.clone(), &share) {
                         Ok(child) => {
-                            json(&Effect::Idempotent)
-                                .as_str()
-                                .unwrap_or_default()
-                                .clone_into(&mut requested.effect);
-                            requested.key.clone_from(&id.0);
-                            requested.child = Some(id);
-                            requested.reserved = json(&share);
-                            Work::Child(Box::new(child))
+                            let requested = intent(turn, &call, Effect::Idempotent, id.0.clone());
+                            let reserved = json(&share);
+                            let requested = ToolRequested { child: Some(id), reserved, ..requested };
+                            (requested, Work::Child(Box::new(child)))
                         }
                         Err(reason) => {
                             self.push(answer(turn, &call, "failed", "runtime", &reason))?;
@@ -270,10 +251,9 @@ impl Driver<'_> {
                     if tool.effect() != Effect::Pure {
                         durability = Durability::Power;
                     }
-                    json(&tool.effect()).as_str().unwrap_or_default().clone_into(&mut requested.effect);
-                    requested.key = context.key;
-                    requested.prepared.clone_from(&prepared);
-                    Work::Tool { tool, input, prepared, in_doubt: false }
+                    let requested = intent(turn, &call, tool.effect(), context.key);
+                    let requested = ToolRequested { prepared: prepared.clone(), ..requested };
+                    (requested, Work::Tool { tool, input, prepared, in_doubt: false })
                 }
             };
             self.push(Event::ToolRequested(requested))?;
@@ -510,6 +490,19 @@ impl Driver<'_> {
             };
             Outcome { call, came, duration_ms: elapsed_ms(began, now()) }
         }
+    }
+}
+
+/// That a call is about to be made.
+fn intent(turn: u64, call: &Call, effect: Effect, key: String) -> ToolRequested {
+    ToolRequested {
+        turn,
+        call_id: call.call_id.clone(),
+        tool: call.tool.clone(),
+        arguments: call.input.clone(),
+        effect: json(&effect).as_str().unwrap_or_default().to_owned(),
+        key,
+        ..ToolRequested::default()
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ready::guards;
 use super::{Driver, begin, by_name, finished, json, left, owner, refuse, seat, take_up};
-use crate::run::{Finished, Host, Limits, Member, NewRun, Terms};
+use crate::run::{Finished, Host, Limits, Member, NewRun, Terms, session_of};
 use crate::team::MAX_DEPTH;
 use crate::{AgentSpec, Budget, Call, HarnessError, Live, Observer, Spent, Status, SubAgent, SubSandbox};
 
@@ -113,7 +113,7 @@ impl Driver<'_> {
         // A conversation goes on with its own runs, not with those of its sub-agents.
         labels.remove("session");
         let new = NewRun {
-            session_id: id.0.clone(),
+            session_id: session_of(&id),
             id,
             team: self.reachable(&entry.agent).map_err(unusable)?,
             entry,

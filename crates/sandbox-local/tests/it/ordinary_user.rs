@@ -1,37 +1,14 @@
 //! All other tests once more, as somebody without rights.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use mooring_testkit::tests_as_ordinary_user;
 
 use crate::setup::is_root;
-
-/// A number that no account of the machine has.
-const USER: &str = "54321";
 
 #[test]
 fn everything_holds_for_an_ordinary_user_too() {
     if !is_root() {
         return;
     }
-    // Root's own directories are closed to that user.
-    let folder = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
-    let program = folder.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    let run = Command::new("setpriv")
-        .args(["--reuid", USER, "--regid", USER, "--clear-groups", "--"])
-        .arg(&program)
-        .args(["--test-threads", "4"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("TMPDIR", folder.path())
-        .env("RUST_BACKTRACE", "1")
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let told = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "as user {USER}:\n{told}");
+    let told = tests_as_ordinary_user(&["--test-threads", "4"], &[]);
     assert!(told.contains("inside::"), "the tests did run:\n{told}");
 }
