@@ -22,6 +22,9 @@ use crate::{
 
 /// This API wants a limit. Every current model allows this one.
 const MAX_TOKENS: u64 = 32_000;
+/// What a request for a shortened conversation is allowed by, and the kind of the block that comes back.
+const COMPACT_BETA: &str = "compact-2026-01-12";
+const COMPACTION: &str = "compaction";
 /// The smallest budget for thinking that the API takes.
 const LEAST_BUDGET: u64 = 1024;
 
@@ -44,9 +47,14 @@ impl Protocol for Anthropic {
         Ok(headers)
     }
 
+    fn header_of(&self, request: &ModelRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
+        let beta = (HeaderName::from_static("anthropic-beta"), HeaderValue::from_static(COMPACT_BETA));
+        let shortened = request.settings.compact_at.is_some() || request.items.iter().any(is_compaction);
+        shortened.then_some(beta)
+    }
+
     fn body(&self, request: &ModelRequest<'_>) -> Result<Value, ModelError> {
         let settings = request.settings;
-        crate::wire::cannot_compact(settings)?;
         let max_tokens = settings.max_output_tokens.unwrap_or(MAX_TOKENS);
         let first = request.items.iter().take_while(|item| is_system(item)).count();
         let (system, items) = request.items.split_at(first);
@@ -75,6 +83,13 @@ impl Protocol for Anthropic {
         set("top_p", settings.top_p.map(Value::from));
         let one_at_a_time = settings.parallel_tool_calls == Some(false) && !request.tools.is_empty();
         set("tool_choice", one_at_a_time.then(|| json!({"type": "auto", "disable_parallel_tool_use": true})));
+        set(
+            "context_management",
+            settings.compact_at.map(|tokens| {
+                let trigger = json!({"type": "input_tokens", "value": tokens});
+                json!({"edits": [{"type": "compact_20260112", "trigger": trigger}]})
+            }),
+        );
         let mut output_config = Map::new();
         if let Some(effort) = settings.reasoning_effort {
             let (thinking, effort) = thinking(&self.model, effort, max_tokens);
@@ -91,6 +106,12 @@ impl Protocol for Anthropic {
     fn decoder(&self, request: &ModelRequest<'_>) -> Box<dyn Decoder> {
         Box::new(read::Reader::new(custom_tools(request)))
     }
+}
+
+/// What the provider shortened. All before it stays in the request, and the provider leaves it out: a block may also say
+/// that shortening failed.
+fn is_compaction(item: &Item) -> bool {
+    matches!(item, Item::Other(object) if object.get("anthropic").is_some_and(|block| block["type"] == COMPACTION))
 }
 
 fn tool(tool: &ToolSpec) -> Value {

@@ -31,6 +31,11 @@ pub(crate) trait Protocol: Send + Sync {
     /// The headers, the key's included.
     fn headers(&self, key: Option<&Secret>) -> Result<Vec<(HeaderName, HeaderValue)>, ModelError>;
 
+    /// A header that only some requests have.
+    fn header_of(&self, _: &ModelRequest<'_>) -> Option<(HeaderName, HeaderValue)> {
+        None
+    }
+
     /// The body.
     fn body(&self, request: &ModelRequest<'_>) -> Result<Value, ModelError>;
 
@@ -206,7 +211,9 @@ struct Reading {
 
 impl Reading {
     async fn begin(client: &WireClient, body: Bytes, request: &ModelRequest<'_>) -> Result<Self, ModelError> {
-        let answer = client.http.post(&client.url, client.headers.clone(), body).await?;
+        let mut headers = client.headers.clone();
+        headers.extend(client.protocol.header_of(request));
+        let answer = client.http.post(&client.url, headers, body).await?;
         let decoder = client.protocol.decoder(request);
         Ok(Self { answer, sse: SseParser::new(EVENT_LIMIT, ANSWER_LIMIT), decoder })
     }

@@ -17,6 +17,7 @@ KEY = "sk-test-0123456789"
 
 
 def bodies() -> None:
+    from anthropic.types.beta.message_create_params import MessageCreateParamsStreaming as Beta
     from anthropic.types.message_create_params import MessageCreateParamsStreaming
     from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
     from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
@@ -29,11 +30,12 @@ def bodies() -> None:
     }
     checked = 0
     for protocol, requests in json.load(sys.stdin).items():
-        types[protocol].__pydantic_config__ = {"extra": "forbid"}
-        adapter = TypeAdapter(types[protocol])
         for number, body in enumerate(requests):
+            beta = protocol == "anthropic" and "context_management" in body
+            wanted = Beta if beta else types[protocol]
+            wanted.__pydantic_config__ = {"extra": "forbid"}
             try:
-                adapter.validate_python(body)
+                TypeAdapter(wanted).validate_python(body)
             except ValidationError as error:
                 sys.exit(f"{protocol} body {number} is not what the SDK would send:\n{error}")
             check_schema(protocol, number, body)
@@ -99,13 +101,17 @@ def read_anthropic(options: dict) -> dict:
     from anthropic import Anthropic
 
     messages = [{"role": "user", "content": "x"}]
-    with Anthropic(**options).messages.stream(model="m", max_tokens=1, messages=messages) as events:
+    # Whose events are all those of the other interface, and more.
+    with Anthropic(**options).beta.messages.stream(model="m", max_tokens=1, messages=messages) as events:
         message = events.get_final_message()
     texts = [block.text for block in message.content if block.type == "text"]
     calls = [(block.id, block.name, block.input) for block in message.content if block.type == "tool_use"]
     usage = message.usage
     cache = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
-    return answer("".join(texts), calls, usage.input_tokens + cache, usage.output_tokens)
+    extra = [part for part in usage.iterations or [] if part.type == "compaction"]
+    more = sum(part.input_tokens + part.cache_read_input_tokens + part.cache_creation_input_tokens for part in extra)
+    output = usage.output_tokens + sum(part.output_tokens for part in extra)
+    return answer("".join(texts), calls, usage.input_tokens + cache + more, output)
 
 
 def answer(text: str, calls: list, input_tokens: int, output_tokens: int) -> dict:

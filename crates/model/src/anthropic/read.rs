@@ -112,6 +112,14 @@ impl Reader {
             "signature_delta" => {
                 append("signature");
             }
+            "compaction_delta" => {
+                for field in ["content", "encrypted_content"] {
+                    // None of a text means that shortening failed, which an empty one does not.
+                    if delta[field].is_string() {
+                        append(field);
+                    }
+                }
+            }
             "input_json_delta" => block.arguments.push_str(text(delta, "partial_json")),
             "citations_delta" => match block.block.get_mut("citations") {
                 Some(Value::Array(citations)) => citations.push(delta["citation"].clone()),
@@ -127,7 +135,13 @@ impl Reader {
             return Err(protocol("the message stopped without a reason to stop"));
         };
         let blocks = std::mem::take(&mut self.blocks);
-        let count = |name: &str| self.usage.get(name).and_then(Value::as_u64).unwrap_or_default();
+        // What shortening the conversation took stands apart from the answer's own counts, and costs as much.
+        let iterations = self.usage.get("iterations").and_then(Value::as_array).into_iter().flatten();
+        let shortening: Vec<&Value> = iterations.filter(|part| part["type"] == super::COMPACTION).collect();
+        let count = |name: &str| {
+            let more = shortening.iter().filter_map(|part| part[name].as_u64()).sum::<u64>();
+            self.usage.get(name).and_then(Value::as_u64).unwrap_or_default() + more
+        };
         let (read, written) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
         let thinking =
             self.usage.get("output_tokens_details").and_then(|details| details["thinking_tokens"].as_u64());

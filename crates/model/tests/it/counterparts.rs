@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::compaction::compaction_item;
+use crate::compaction::{compaction_block, compaction_item};
 use crate::requests::sent;
 use crate::support::{Conversation, bare_conversation as bare, call, client, conversation, options, typed};
 
@@ -70,17 +70,19 @@ async fn the_sdks_would_send_the_same_requests() {
             let typed = sent(spec, &typed).await.body;
             assert!(typed.to_string().contains("json_schema"), "{typed}");
             of_protocol.push(typed);
-            if protocol == "responses" {
-                let mut shortened = full.clone();
-                shortened.settings.compact_at = Some(100_000);
-                shortened.items.push(compaction_item());
-                shortened.items.push(Item::user("Go on."));
-                of_protocol.push(sent(spec, &shortened).await.body);
-            }
+            let mut shortened = full.clone();
+            shortened.settings.compact_at = Some(100_000);
+            shortened.items.push(match protocol {
+                "responses" => compaction_item(),
+                "anthropic" => compaction_block(),
+                _ => continue,
+            });
+            shortened.items.push(Item::user("Go on."));
+            of_protocol.push(sent(spec, &shortened).await.body);
         }
         bodies.insert(protocol.to_owned(), of_protocol.into());
     }
-    assert_eq!(sdk_check(&["bodies"], &bodies.into()).await, json!(20));
+    assert_eq!(sdk_check(&["bodies"], &bodies.into()).await, json!(22));
 }
 
 /// What the check prints of a response, from ours.
@@ -112,7 +114,7 @@ async fn the_sdks_read_the_same_in_every_stream() {
     let streams = [
         ("openai/m", "responses", ["text", "tools", "incomplete", "refusal"].as_slice()),
         ("chat/m", "chat", &["openai-text", "openai-tools", "vllm-reasoning", "filtered"]),
-        ("anthropic/m", "anthropic", &["text", "thinking-tools", "refusal", "server-tool"]),
+        ("anthropic/m", "anthropic", &["text", "thinking-tools", "refusal", "server-tool", "compaction"]),
     ];
     for (spec, protocol, fixtures) in streams {
         let (mut servers, mut ours) = (Vec::new(), Vec::new());

@@ -39,5 +39,6 @@ recorded! {
     anthropic_thinking_and_calls: "anthropic/m", "anthropic/thinking-tools";
     anthropic_refusal: "anthropic/m", "anthropic/refusal";
     anthropic_cut_in_a_call: "anthropic/m", "anthropic/cut-in-a-call";
+    anthropic_shortened_by_the_provider: "anthropic/m", "anthropic/compaction";
     anthropic_tool_run_by_the_provider: "anthropic/m", "anthropic/server-tool";
 }
