@@ -35,6 +35,7 @@ pub(crate) async fn drive(
                 summariser: None,
                 tools: vec![Arc::new(Note { effect })],
                 guardrails: Vec::new(),
+                filters: Vec::new(),
                 sandbox: None,
             },
         )])),

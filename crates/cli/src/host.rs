@@ -108,6 +108,7 @@ impl<'a> Wiring<'a> {
             summariser,
             tools: own.chain(servers).collect(),
             guardrails: Vec::new(),
+            filters: Vec::new(),
             sandbox: sandbox
                 .map(|(table, base)| self::sandbox(self.home, self.config, table, base))
                 .transpose()?,

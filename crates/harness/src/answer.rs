@@ -4,6 +4,8 @@
 //! answer. While a driver lives (other calls of the turn are still running) the answer has to wait for it; nothing
 //! is kept in memory, so nothing can be lost.
 
+use std::sync::Arc;
+
 use mooring_journal::event::ApprovalAnswered;
 use mooring_journal::{Append, Durability, Event, Journal, JournalError, RunId, Stamped};
 
@@ -98,7 +100,7 @@ pub async fn answer(
         run: run.clone(),
         epoch: claim.epoch,
         after: claim.last_seq,
-        events: vec![Stamped { at_ms: now_ms, event }],
+        events: Arc::new(vec![Stamped { at_ms: now_ms, event }]),
         // The run still says that it waits: it goes on when it is resumed.
         summary: Some(summary(&after)),
         durability: Durability::Power,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::Tool;
-use mooring_journal::event::{self, ApprovalRequested, DriverAttached, RunStarted};
+use mooring_journal::event::{self, ApprovalRequested, DriverAttached, RunFinished, RunStarted};
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
@@ -332,25 +332,28 @@ impl<'h> Driver<'h> {
                 Next::Model => self.ask_model().await?,
                 Next::Tools => self.call_tools().await?,
                 Next::Snapshot => self.take_snapshot().await?,
-                Next::HandOff { to } => self.hand_off(&to)?,
+                Next::HandOff { to } => self.hand_off(&to).await?,
                 Next::Abandon => self.abandon_calls().await?,
-                Next::Finish(mut finished) => {
-                    self.require_outputs(&mut finished).await;
-                    if finished.status == Status::Cancelled.as_str() {
-                        self.cancel_judges().await?;
-                    }
-                    // What its open connections carried is known once they have ended.
-                    if let Some(session) = self.session.take() {
-                        self.stop(session.as_ref()).await;
-                        self.note_accesses(session.as_ref())?;
-                    }
-                    self.push(Event::RunFinished(*finished))?;
-                    self.flush(Durability::Power).await?;
-                    self.close_account().await?;
-                }
+                Next::Finish(finished) => self.finish(finished).await?,
                 Next::Done => return Ok(finished(&self.run, &self.state)),
             }
         }
+    }
+
+    /// Ends the run.
+    async fn finish(&mut self, mut finished: Box<RunFinished>) -> Result<(), HarnessError> {
+        self.require_outputs(&mut finished).await;
+        if finished.status == Status::Cancelled.as_str() {
+            self.cancel_judges().await?;
+        }
+        // What its open connections carried is known once they have ended.
+        if let Some(session) = self.session.take() {
+            self.stop(session.as_ref()).await;
+            self.note_accesses(session.as_ref())?;
+        }
+        self.push(Event::RunFinished(*finished))?;
+        self.flush(Durability::Power).await?;
+        self.close_account().await
     }
 
     fn now(&self) -> i64 {
@@ -379,7 +382,7 @@ impl<'h> Driver<'h> {
         if self.outbox.is_empty() {
             return Ok(());
         }
-        let events = std::mem::take(&mut self.outbox);
+        let events = Arc::new(std::mem::take(&mut self.outbox));
         let after = self.claim.last_seq;
         let append = Append {
             run: self.run.clone(),
@@ -389,11 +392,11 @@ impl<'h> Driver<'h> {
                 .iter()
                 .any(|stamped| changes_summary(&stamped.event))
                 .then(|| summary(&self.state)),
-            events: events.clone(),
+            events: Arc::clone(&events),
             durability,
         };
         self.claim.last_seq = self.host.journal.append(append).await?;
-        for (seq, stamped) in (after + 1..).zip(events) {
+        for (seq, stamped) in (after + 1..).zip(Arc::unwrap_or_clone(events)) {
             let record = Record {
                 run: self.run.clone(),
                 seq,

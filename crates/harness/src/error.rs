@@ -2,6 +2,7 @@
 
 use mooring_journal::{JournalError, RunId};
 use mooring_sandbox::SandboxError;
+use mooring_snapshot::SnapshotError;
 
 use crate::FoldError;
 
@@ -105,6 +106,9 @@ pub enum HarnessError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A snapshot could not be restored. The run that it is of is as it was.
+    #[error("the workspace was not restored: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// The run needs something that this host does not offer.
     #[error("run {run} needs {what}, which was not given to its driver")]
     Missing {

@@ -5,9 +5,14 @@
 //! is told as such. Sub-agents that were at work are forked with their caller, at the same moment. What people had
 //! allowed holds for the run that they were asked about: a call that had not begun is asked for again.
 
-use mooring_journal::event::{Parent, RunForked, RunStarted};
+use std::sync::Arc;
+
+use mooring_journal::event::{Parent, RunForked, RunStarted, SnapshotTaken};
 use mooring_journal::{Append, BoxFuture, Durability, Event, Journal, Record, RunId, Stamped};
+use mooring_manifest::Manifest;
 use mooring_model::Item;
+use mooring_sandbox::{CreateRequest, SandboxClient};
+use mooring_snapshot::SnapshotStore;
 use serde_json::Value;
 
 use crate::driver::{PAGE, json, summary};
@@ -97,6 +102,42 @@ pub async fn fork(
     Ok(Forked { run, anew })
 }
 
+/// The last snapshot of a run's own workspace at or before an event, if there is one.
+///
+/// # Errors
+/// [`HarnessError::Journal`].
+pub async fn nearest_snapshot(
+    journal: &dyn Journal,
+    run: &RunId,
+    at: u64,
+) -> Result<Option<SnapshotTaken>, HarnessError> {
+    let taken = upto(journal, run, at).await?.into_iter().rev().find_map(|record| match record.event {
+        Event::SnapshotTaken(taken) => Some(taken),
+        _ => None,
+    });
+    Ok(taken)
+}
+
+/// Restores a snapshot into a new sandbox session, for the fork that is to go on in it.
+///
+/// # Errors
+/// [`HarnessError::Refused`] where the sandbox does not start, [`HarnessError::Snapshot`] where it cannot be restored.
+pub async fn restore_workspace(
+    snapshots: &SnapshotStore,
+    client: &Arc<dyn SandboxClient>,
+    manifest: Manifest,
+    taken: &SnapshotTaken,
+    session_id: &str,
+) -> Result<RestoredWorkspace, HarnessError> {
+    let request = CreateRequest { session_id: session_id.to_owned(), manifest, workspace: None };
+    let session = client.create(request).await?;
+    session.start().await?;
+    let restored = snapshots.restore(&taken.snapshot, session.as_ref()).await;
+    session.stop().await?;
+    restored?;
+    Ok(RestoredWorkspace { session: json(&session.state()), turn: taken.turn })
+}
+
 /// A run's first events; fewer where it has fewer.
 async fn upto(journal: &dyn Journal, run: &RunId, seq: u64) -> Result<Vec<Record>, HarnessError> {
     let mut records = Vec::new();
@@ -163,7 +204,7 @@ fn write<'a>(
             run: copy.id,
             epoch: claim.epoch,
             after: claim.last_seq,
-            events,
+            events: Arc::new(events),
             summary: Some(summary(&state)),
             durability: Durability::Power,
         };

@@ -27,7 +27,7 @@ pub use budget::{Budget, Resource, Seconds, Spent};
 pub use compaction::Compaction;
 pub use driver::{amounts, budget_of, finished, fold, resume, settle, start, summary};
 pub use error::HarnessError;
-pub use fork::{Fork, Forked, RestoredWorkspace, anew, fork};
+pub use fork::{Fork, Forked, RestoredWorkspace, anew, fork, nearest_snapshot, restore_workspace};
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
     ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
@@ -39,5 +39,5 @@ pub use machine::{
 pub use observer::{Live, Observer, Silent};
 pub use policy::{Action, Asked, Decision, Policy, Rule, glob};
 pub use run::{AgentHost, AgentSpec, Finished, Host, Limits, Member, NewRun, Terms};
-pub use team::{Handoff, HandoffFilter, SubAgent, SubSandbox};
+pub use team::{Handoff, HandoffFilter, InputFilter, SubAgent, SubSandbox};
 pub use typed::TypedOutput;

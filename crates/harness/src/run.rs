@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::policy::digest;
 use crate::{
-    Compaction, Guardrail, GuardrailSpec, Handoff, Hooks, Observer, Policy, Seconds, Spent, Status, SubAgent,
-    TypedOutput,
+    Compaction, Guardrail, GuardrailSpec, Handoff, Hooks, InputFilter, Observer, Policy, Seconds, Spent,
+    Status, SubAgent, TypedOutput,
 };
 
 /// An agent, as the journal records it. Holds no key.
@@ -210,6 +210,8 @@ pub struct AgentHost {
     pub tools: Vec<Arc<dyn Tool>>,
     /// Its guardrails that are code; those that its file declares need nothing here.
     pub guardrails: Vec<Arc<dyn Guardrail>>,
+    /// Its handoffs' filters that are code.
+    pub filters: Vec<Arc<dyn InputFilter>>,
     /// What makes the sandbox of a run that it begins; `None` where it needs none.
     pub sandbox: Option<Arc<dyn SandboxClient>>,
 }

@@ -4,6 +4,9 @@
 //! A handoff stays in the run: another agent goes on with the conversation, in the same sandbox. A sub-agent is a run
 //! of its own with its own journal, limits and sandbox; what it answers is a tool's output, and as untrusted as any.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use mooring_model::{FunctionOutput, Item, Role, ToolKind, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,7 +34,7 @@ pub struct Handoff {
 }
 
 /// What an agent gets of the conversation that is handed over to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandoffFilter {
     /// All of it.
@@ -43,6 +46,22 @@ pub enum HandoffFilter {
     Folded,
     /// Only what the user said last.
     LastMessage,
+    /// What the [`InputFilter`] of this name leaves, which whoever drives the run brings along in [`crate::AgentHost`].
+    Code(String),
+}
+
+/// What an agent gets of the conversation that is handed over to it, as code. It is asked once for each handoff: what it
+/// gives is recorded, and the conversation before stays in the journal.
+pub trait InputFilter: std::fmt::Debug + Send + Sync {
+    /// Its name, by which journals know it.
+    fn name(&self) -> &str;
+
+    /// The conversation as the next agent gets it. Its last item is the output of the call that hands over.
+    ///
+    /// # Errors
+    /// Whatever keeps it from filtering: the run fails with `handoff_filter`, and the filter is asked again when the run is
+    /// resumed.
+    fn filter(&self, items: &[Item]) -> Result<Vec<Item>, Box<dyn Error + Send + Sync>>;
 }
 
 /// An agent that works as a tool.
@@ -138,21 +157,47 @@ impl AgentSpec {
 }
 
 impl HandoffFilter {
-    /// The word in agent files and events.
-    pub fn as_str(self) -> &'static str {
+    /// The word in agent files and events; the name of one that is code.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::All => "all",
             Self::NoTools => "no_tools",
             Self::Folded => "folded",
             Self::LastMessage => "last_message",
+            Self::Code(name) => name,
         }
     }
 
+    /// The code that it names, or why that cannot be had.
+    pub(crate) fn bind<'a>(
+        &self,
+        code: &'a [Arc<dyn InputFilter>],
+    ) -> Result<Option<&'a dyn InputFilter>, String> {
+        let Self::Code(name) = self else { return Ok(None) };
+        let found = code.iter().find(|code| code.name() == name).map(AsRef::as_ref);
+        let missing = || format!("the filter '{name}' is code that was not given to this driver");
+        found.map(Some).ok_or_else(missing)
+    }
+
     /// The conversation as the next agent gets it; `None` where it is left as it is.
-    pub(crate) fn apply(self, items: &[Item]) -> Option<Vec<Item>> {
+    pub(crate) fn apply(
+        &self,
+        items: &[Item],
+        code: &[Arc<dyn InputFilter>],
+    ) -> Result<Option<Vec<Item>>, String> {
+        if let Some(code) = self.bind(code)? {
+            let filtered = code.filter(items);
+            return filtered
+                .map(Some)
+                .map_err(|error| format!("the filter '{}' failed: {error}", self.as_str()));
+        }
+        Ok(self.left(items))
+    }
+
+    fn left(&self, items: &[Item]) -> Option<Vec<Item>> {
         let said = |item: &&Item| matches!(item, Item::Message { .. });
         match self {
-            Self::All => None,
+            Self::All | Self::Code(_) => None,
             Self::NoTools => {
                 let mut kept: Vec<Item> = items.iter().filter(said).cloned().collect();
                 if !matches!(kept.last(), Some(Item::Message { role: Role::User, .. })) {

@@ -65,7 +65,7 @@ async fn drive(
             run: run.clone(),
             epoch: claim.epoch,
             after,
-            events: events(turn),
+            events: events(turn).into(),
             summary: Some(json!({"status": "running", "turns": turn})),
             durability,
         };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::store::{MAX_SIGNALS, grant, too_many_signals};
 use crate::{
     Amounts, Append, BoxFuture, Claim, Holding, Journal, JournalError, Record, RunId, RunRow, SCHEMA_VERSION,
-    chain,
+    Stamped, chain,
 };
 
 const STORE: &str = "in memory";
@@ -34,11 +34,30 @@ struct Run {
     created_ms: i64,
     updated_ms: i64,
     epoch: u64,
-    records: Vec<Record>,
+    records: Vec<Kept>,
     summary: Value,
     /// The epoch that holds the run, and who.
     driver: Option<(u64, String)>,
     signals: Vec<String>,
+}
+
+/// A record. Its event is text, as in a file: that takes a fraction of the memory, and what could not be read back from
+/// a file is not kept here either.
+#[derive(Debug)]
+struct Kept {
+    epoch: u64,
+    at_ms: i64,
+    event: Box<str>,
+}
+
+impl Kept {
+    fn record(&self, run: &RunId, seq: u64) -> Result<Record, JournalError> {
+        let event = serde_json::from_str(&self.event).map_err(|error| JournalError::Store {
+            store: STORE.to_owned(),
+            reason: format!("event {seq} of run {run} cannot be read: {error}"),
+        })?;
+        Ok(Record { run: run.clone(), seq, epoch: self.epoch, at_ms: self.at_ms, v: SCHEMA_VERSION, event })
+    }
 }
 
 impl MemoryJournal {
@@ -81,9 +100,11 @@ impl State {
 
     fn append(&mut self, append: Append) -> Result<u64, JournalError> {
         let Append { run, epoch, after, events, summary, .. } = append;
-        for event in &events {
-            chain::encode(&event.event, STORE)?;
-        }
+        let encode = |stamped: &Stamped| {
+            let event = chain::encode(&stamped.event, STORE)?.into_boxed_str();
+            Ok(Kept { epoch, at_ms: stamped.at_ms, event })
+        };
+        let kept = events.iter().map(encode).collect::<Result<Vec<_>, JournalError>>()?;
         if let Some((left, error)) = &mut self.fault {
             *left -= 1;
             if *left == 0 {
@@ -100,18 +121,10 @@ impl State {
         if actual != after {
             return Err(JournalError::Conflict { run, expected: after, actual });
         }
-        for (event, seq) in events.into_iter().zip(after + 1..) {
-            entry.updated_ms = event.at_ms;
-            let record = Record {
-                run: run.clone(),
-                seq,
-                epoch,
-                at_ms: event.at_ms,
-                v: SCHEMA_VERSION,
-                event: event.event,
-            };
-            entry.records.push(record);
+        if let Some(last) = kept.last() {
+            entry.updated_ms = last.at_ms;
         }
+        entry.records.extend(kept);
         if let Some(summary) = summary {
             entry.summary = summary;
         }
@@ -163,7 +176,9 @@ impl Journal for MemoryJournal {
     ) -> BoxFuture<'a, Result<Vec<Record>, JournalError>> {
         Box::pin(async move {
             let after = usize::try_from(after).unwrap_or(usize::MAX);
-            Ok(self.lock().run(run)?.records.iter().skip(after).take(limit).cloned().collect())
+            let mut state = self.lock();
+            let records = state.run(run)?.records.iter().zip(1..).skip(after).take(limit);
+            records.map(|(kept, seq)| kept.record(run, seq)).collect()
         })
     }
 

@@ -171,8 +171,8 @@ impl Journal for SqliteJournal {
             let Append { run, epoch, after, events, summary, durability } = append;
             // Here, not in the thread that writes: callers encode side by side.
             let encode =
-                |event: crate::Stamped| Ok((event.at_ms, chain::encode(&event.event, &self.home.name)?));
-            let events = events.into_iter().map(encode).collect::<Result<_, JournalError>>()?;
+                |event: &crate::Stamped| Ok((event.at_ms, chain::encode(&event.event, &self.home.name)?));
+            let events = events.iter().map(encode).collect::<Result<_, JournalError>>()?;
             let summary = summary.map(|summary| summary.to_string());
             let encoded = tables::Encoded { run, epoch, after, events, summary };
             let home = self.home.clone();

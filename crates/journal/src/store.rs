@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,8 +48,8 @@ pub struct Append {
     pub epoch: u64,
     /// The sequence number of the run's last event, as the writer knows it; 0 for an empty run.
     pub after: u64,
-    /// The events.
-    pub events: Vec<Stamped>,
+    /// The events. Shared with the writer, which goes on with them once they are kept.
+    pub events: Arc<Vec<Stamped>>,
     /// What listings show of the run: replaced as a whole when given. The journal does not look into it.
     pub summary: Option<Value>,
     /// How safe.

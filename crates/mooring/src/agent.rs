@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use mooring_capability::{Capability, Effect, Tool, capability, system_instructions};
 use mooring_harness::{
-    Action, AgentHost, AgentSpec, Guardrail, GuardrailSpec, Handoff, HandoffFilter, Limits, Member, Policy,
-    Rule, SubAgent, SubSandbox, TypedOutput,
+    Action, AgentHost, AgentSpec, Compaction, Guardrail, GuardrailSpec, Handoff, HandoffFilter, InputFilter,
+    Limits, Member, Policy, Rule, Snapshots, SubAgent, SubSandbox, TypedOutput,
 };
 use mooring_manifest::Manifest;
 use mooring_model::{ModelClient, OutputSchema, Settings};
 use mooring_sandbox::SandboxClient;
 use schemars::JsonSchema;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Error, Model};
 
@@ -29,9 +29,13 @@ pub(crate) struct Parts {
     limits: Limits,
     manifest: Manifest,
     manifest_base: PathBuf,
+    workspace: Option<PathBuf>,
+    snapshots: Snapshots,
     model: Arc<dyn ModelClient>,
+    summariser: Option<Arc<dyn ModelClient>>,
     tools: Vec<Arc<dyn Tool>>,
     guardrails: Vec<Arc<dyn Guardrail>>,
+    filters: Vec<Arc<dyn InputFilter>>,
     sandbox: Option<Arc<dyn SandboxClient>>,
     mates: Vec<Agent>,
 }
@@ -45,9 +49,13 @@ pub struct AgentBuilder {
     limits: Limits,
     manifest: Manifest,
     manifest_base: PathBuf,
+    workspace: Option<PathBuf>,
+    snapshots: Snapshots,
     model: Option<Model>,
+    summariser: Option<Model>,
     tools: Vec<Arc<dyn Tool>>,
     guardrails: Vec<Arc<dyn Guardrail>>,
+    filters: Vec<Arc<dyn InputFilter>>,
     sandbox: Option<Arc<dyn SandboxClient>>,
     mates: Vec<Agent>,
 }
@@ -62,9 +70,13 @@ impl Agent {
             limits: Limits::default(),
             manifest: Manifest::default(),
             manifest_base: PathBuf::from("/"),
+            workspace: None,
+            snapshots: Snapshots::Never,
             model: None,
+            summariser: None,
             tools: Vec::new(),
             guardrails: Vec::new(),
+            filters: Vec::new(),
             sandbox: None,
             mates: Vec::new(),
         }
@@ -73,6 +85,21 @@ impl Agent {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0.spec.name
+    }
+
+    /// The directory that its runs work in, where it has one.
+    pub(crate) fn workspace(&self) -> Option<&PathBuf> {
+        self.0.workspace.as_ref()
+    }
+
+    /// When snapshots are taken in runs that it begins.
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        self.0.snapshots
+    }
+
+    /// What makes the sandboxes of runs that it begins, and of what.
+    pub(crate) fn place(&self) -> Option<(&Arc<dyn SandboxClient>, &Manifest)> {
+        Some((self.0.sandbox.as_ref()?, &self.0.manifest))
     }
 
     /// It and all agents that it may come to work with, by name.
@@ -111,9 +138,10 @@ impl Agent {
             let tools = own.chain(parts.tools.iter().cloned()).collect();
             let host = AgentHost {
                 model: Arc::clone(&parts.model),
-                summariser: None,
+                summariser: parts.summariser.clone(),
                 tools,
                 guardrails: parts.guardrails.clone(),
+                filters: parts.filters.clone(),
                 sandbox: parts.sandbox.clone(),
             };
             (name.to_owned(), host)
@@ -141,11 +169,21 @@ impl Agent {
                 instructions,
                 manifest: parts.manifest.clone(),
                 manifest_base: parts.manifest_base.clone(),
-                sandbox: Value::Null,
+                sandbox: parts.sandbox_options(),
             }
         };
         let others = self.all().into_iter().filter(|(name, _)| *name != self.name());
         (member(self), others.map(|(name, agent)| (name.to_owned(), member(agent))).collect())
+    }
+}
+
+impl Parts {
+    /// What the journal records of how its sandbox is used.
+    fn sandbox_options(&self) -> Value {
+        match self.snapshots {
+            Snapshots::Never => Value::Null,
+            wanted => json!({"snapshots": wanted}),
+        }
     }
 }
 
@@ -215,6 +253,20 @@ impl AgentBuilder {
         self
     }
 
+    /// A directory of this machine that the runs which it begins work in, and leave there; without one, each run has a
+    /// private workspace.
+    pub fn workspace(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.workspace = Some(directory.into());
+        self
+    }
+
+    /// When snapshots of its workspace are taken, in the store of [`crate::Runtime::with_snapshots`]. A fork goes on in
+    /// the nearest one.
+    pub fn snapshots(mut self, when: Snapshots) -> Self {
+        self.snapshots = when;
+        self
+    }
+
     /// An agent that it may hand the conversation over to, with all of it.
     pub fn handoff(self, agent: &Agent) -> Self {
         self.handoff_with(agent, HandoffFilter::All)
@@ -230,6 +282,14 @@ impl AgentBuilder {
         });
         self.mates.push(agent.clone());
         self
+    }
+
+    /// An agent that it may hand the conversation over to, with what this code leaves of it. Whoever resumes a run needs
+    /// it too.
+    pub fn handoff_through(mut self, agent: &Agent, filter: impl InputFilter + 'static) -> Self {
+        let named = HandoffFilter::Code(filter.name().to_owned());
+        self.filters.push(Arc::new(filter));
+        self.handoff_with(agent, named)
     }
 
     /// An agent that it may give work to, as a tool. It works in a run and a sandbox of its own.
@@ -287,6 +347,25 @@ impl AgentBuilder {
         self
     }
 
+    /// A guardrail that asks an agent, which answers `{"trip": …, "reason": …}` in a run of its own.
+    pub fn judge(mut self, judge: &Agent, guardrail: GuardrailSpec) -> Self {
+        self.spec.guardrails.push(GuardrailSpec { agent: Some(judge.name().to_owned()), ..guardrail });
+        self.mates.push(judge.clone());
+        self
+    }
+
+    /// When and how its conversation is shortened; by its own model, unless there is a [`AgentBuilder::summariser`].
+    pub fn compaction(mut self, compaction: Compaction) -> Self {
+        self.spec.compaction = Some(compaction);
+        self
+    }
+
+    /// The model that shortens its conversation.
+    pub fn summariser(mut self, model: impl Into<Model>) -> Self {
+        self.summariser = Some(model.into());
+        self
+    }
+
     /// What its last answer must look like: JSON that this type reads, after its schema. An answer that is not goes
     /// back to the model; [`crate::Run::output_as`] gives the value.
     pub fn output<T: JsonSchema>(mut self) -> Self {
@@ -319,9 +398,13 @@ impl AgentBuilder {
             limits,
             manifest,
             manifest_base,
+            workspace,
+            snapshots,
             model,
+            summariser,
             tools,
             guardrails,
+            filters,
             sandbox,
             mates,
         } = self;
@@ -332,12 +415,27 @@ impl AgentBuilder {
         }
         let Some(model) = model else { return refuse("it needs a model: `.model(…)`".into()) };
         let (client, model, base_url) = model.connect()?;
+        let summariser = match summariser {
+            None => None,
+            Some(_) if spec.compaction.is_none() => {
+                return refuse("it has a summariser and nothing to shorten: `.compaction(…)`".into());
+            }
+            Some(summariser) => Some(summariser.connect()?),
+        };
+        if let (Some(compaction), Some((_, name, _))) = (&mut spec.compaction, &summariser) {
+            compaction.model = Some(name.clone());
+        } else if spec.compaction.as_ref().is_some_and(|compaction| compaction.model.is_some()) {
+            return refuse("name the model that shortens its conversation with `.summariser(…)`".into());
+        }
         if let Some(unknown) = spec.capabilities.iter().find(|name| capability(name).is_none()) {
             let known = mooring_capability::ALL_CAPABILITIES.join(", ");
             return refuse(format!("there is no capability '{unknown}'. The capabilities are: {known}"));
         }
         if !spec.capabilities.is_empty() && sandbox.is_none() {
             return refuse("its capabilities need a sandbox: `.sandbox(…)`".into());
+        }
+        if sandbox.is_none() && (workspace.is_some() || snapshots != Snapshots::Never) {
+            return refuse("its workspace and snapshots need a sandbox: `.sandbox(…)`".into());
         }
         if let Some(problem) = spec.guardrails.iter().find_map(GuardrailSpec::problem) {
             return refuse(problem);
@@ -358,9 +456,13 @@ impl AgentBuilder {
             limits,
             manifest,
             manifest_base,
+            workspace,
+            snapshots,
             model: client,
+            summariser: summariser.map(|(client, _, _)| client),
             tools,
             guardrails,
+            filters,
             sandbox,
             mates,
         }));

@@ -56,8 +56,9 @@ pub use mooring_capability::{
     ALL_CAPABILITIES, CAPABILITIES, Effect, Reconciled, Tool, ToolContext, ToolInput, ToolResult, ToolStatus,
 };
 pub use mooring_harness::{
-    Action, Answer, Answered, Guardrail, GuardrailAction, GuardrailSpec, HandoffFilter, Hooks, Limits, Live,
-    Policy, Rule, Spent, Stage, Status, SubSandbox, Subject, Verdict,
+    Action, Answer, Answered, Budget, Compaction, Guardrail, GuardrailAction, GuardrailSpec, HandoffFilter,
+    Hooks, InputFilter, Limits, Live, Policy, Rule, Snapshots, Spent, Stage, Status, SubSandbox, Subject,
+    Verdict,
 };
 pub use mooring_journal::event::RunError;
 pub use mooring_journal::{Event, Record, RunId};
@@ -78,6 +79,8 @@ pub use mooring_model as models;
 pub use mooring_sandbox as sandbox;
 #[cfg(feature = "local")]
 pub use mooring_sandbox_local as local;
+pub use mooring_snapshot as snapshot;
+pub use mooring_snapshot::SnapshotStore;
 pub use mooring_transfer as transfer;
 
 /// Makes a function a tool: `.tool(weather)` gives it to an agent.

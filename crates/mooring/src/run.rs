@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use mooring_capability::BoxFuture;
 use mooring_harness::{
-    Answer, Answered, Finished, Fork, HarnessError, Host, NewRun, Observer, Spent, State, Status, Terms, fold,
+    Answer, Answered, Finished, Fork, HarnessError, Host, NewRun, Observer, Snapshots, Spent, State, Status,
+    Terms, fold, nearest_snapshot, restore_workspace,
 };
 use mooring_journal::event::RunError;
 use mooring_journal::{Event, Journal, JournalError, Record, RunId};
@@ -226,20 +227,23 @@ impl Run {
         run
     }
 
-    /// A new run that begins with this one's events up to `at` and goes on from there, in a new workspace, with what
-    /// the user says now. What was done by then is not done again.
+    /// A new run that begins with this one's events up to `at` and goes on from there with what the user says now. What
+    /// was done by then is not done again. Its workspace is that of the nearest snapshot, where one was taken and the
+    /// runtime has the store; else it is made anew. The model is told which.
     ///
     /// # Errors
     /// [`HarnessError::NoEvent`]; those of [`Run::resume`].
     pub async fn fork(&self, at: u64, input: Option<&str>) -> Result<Self, Error> {
-        let fork = Fork {
-            id: RunId(new_id()),
-            session_id: new_id(),
-            at,
-            input: input.map(str::to_owned),
-            workspace: None,
-        };
         let journal = self.runtime.journal.as_ref();
+        let session_id = new_id();
+        let taken = nearest_snapshot(journal, self.id(), at).await?;
+        let workspace = match (taken, &self.runtime.snapshots, self.agent.place()) {
+            (Some(taken), Some(store), Some((client, manifest))) => {
+                Some(restore_workspace(store, client, manifest.clone(), &taken, &session_id).await?)
+            }
+            _ => None,
+        };
+        let fork = Fork { id: RunId(new_id()), session_id, at, input: input.map(str::to_owned), workspace };
         let now = (self.runtime.now_ms)();
         let forked = mooring_harness::fork(journal, self.id(), fork, "a fork", now).await?;
         Self::resume(&self.runtime, &self.agent, &forked.run).await
@@ -286,10 +290,10 @@ fn new_run(runtime: &Runtime, agent: &Agent, input: Vec<Item>) -> NewRun {
         read: Vec::new(),
         history: None,
         sandbox_state: None,
-        workspace: None,
+        workspace: agent.workspace().cloned(),
         parent: None,
         depth: 0,
-        terms: Terms { prices: Prices::clone(&runtime.prices), tenant: None },
+        terms: Terms { prices: Prices::clone(&runtime.prices), tenant: runtime.tenant.clone() },
         labels: BTreeMap::new(),
     }
 }
@@ -301,7 +305,14 @@ fn begin(runtime: &Runtime, agent: &Agent, input: Vec<Item>) -> RunStream {
 fn start(runtime: &Runtime, agent: &Agent, new: NewRun) -> RunStream {
     RunStream::new(runtime, agent, new.id.clone(), |observer, cancel| {
         let host = host(runtime, agent, observer, cancel);
-        Box::pin(async move { mooring_harness::start(&host, new).await })
+        let unkept = agent.snapshots() != Snapshots::Never && host.snapshots.is_none();
+        Box::pin(async move {
+            if unkept {
+                let what = "a store for its snapshots (`Runtime::with_snapshots`)".into();
+                return Err(HarnessError::Missing { run: new.id, what });
+            }
+            mooring_harness::start(&host, new).await
+        })
     })
 }
 
@@ -309,7 +320,7 @@ fn host(runtime: &Runtime, agent: &Agent, observer: Arc<dyn Observer>, cancel: C
     Host {
         journal: Arc::clone(&runtime.journal),
         agents: Arc::new(agent.hosts()),
-        snapshots: None,
+        snapshots: runtime.snapshots.clone(),
         observer,
         hooks: runtime.hooks.clone(),
         now_ms: Arc::clone(&runtime.now_ms),

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mooring_harness::Hooks;
+use mooring_harness::{Budget, Hooks};
+use mooring_journal::event::Tenant;
 use mooring_journal::{Journal, MemoryJournal};
 use mooring_model::Prices;
+use mooring_snapshot::SnapshotStore;
+use serde_json::json;
 
 /// Where runs are kept, the clock, and what models cost. Clones share all of it.
 #[derive(Clone)]
@@ -14,6 +17,8 @@ pub struct Runtime {
     pub(crate) now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
     pub(crate) prices: Arc<Prices>,
     pub(crate) hooks: Hooks,
+    pub(crate) tenant: Option<Tenant>,
+    pub(crate) snapshots: Option<SnapshotStore>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -51,6 +56,8 @@ impl Runtime {
             now_ms: Arc::new(system_clock),
             prices: Arc::new(Prices::default()),
             hooks: Hooks::default(),
+            tenant: None,
+            snapshots: None,
         }
     }
 
@@ -69,6 +76,24 @@ impl Runtime {
     /// The same with code that is told of each step of every run that is driven with it.
     pub fn with_hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// The same for this tenant: all runs of one account, in whatever process, use no more than `limits` together. An
+    /// account is a name: one for each month, say, where the limits are those of a month.
+    pub fn with_tenant(
+        mut self,
+        name: impl Into<String>,
+        account: impl Into<String>,
+        limits: Budget,
+    ) -> Self {
+        self.tenant = Some(Tenant { name: name.into(), account: account.into(), limits: json!(limits) });
+        self
+    }
+
+    /// The same with a place for snapshots of workspaces, for the agents that want some.
+    pub fn with_snapshots(mut self, snapshots: SnapshotStore) -> Self {
+        self.snapshots = Some(snapshots);
         self
     }
 

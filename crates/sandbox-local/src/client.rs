@@ -163,8 +163,8 @@ impl LocalSandboxClient {
         Ok(self.open(&request.session_id, stored))
     }
 
-    fn resume_now(&self, state: SessionState) -> Result<Arc<dyn SandboxSession>, SandboxError> {
-        let stored = read_state(&state)?;
+    fn resume_now(&self, state: &SessionState) -> Result<Arc<dyn SandboxSession>, SandboxError> {
+        let stored = read_state(state)?;
         if stored.isolation != self.options.isolation {
             return Err(SandboxError::Invalid {
                 reason: format!(
@@ -285,7 +285,7 @@ impl SandboxClient for LocalSandboxClient {
     }
 
     fn resume(&self, state: SessionState) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {
-        Box::pin(async move { self.resume_now(state) })
+        Box::pin(async move { self.resume_now(&state) })
     }
 
     fn fork<'a>(

@@ -351,7 +351,7 @@ async fn append(
         epoch: claim.epoch,
         // Where somebody was here since the look, this is a conflict, and nothing is written.
         after: seq,
-        events,
+        events: Arc::new(events),
         summary: Some(summary(&state)),
         durability: Durability::Power,
     };

@@ -3,14 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mooring_harness::{Fork, RestoredWorkspace};
+use mooring_harness::{Fork, RestoredWorkspace, nearest_snapshot, restore_workspace};
 use mooring_journal::event::{RunStarted, SnapshotTaken};
-use mooring_journal::{Event, Journal, RunId};
-use mooring_sandbox::CreateRequest;
+use mooring_journal::{Journal, RunId};
 
 use crate::args::ForkArgs;
 use crate::command::resume::{self, started};
-use crate::command::show::each;
 use crate::command_error::CommandError;
 use crate::home::Home;
 use crate::host::{Wiring, now_ms};
@@ -22,7 +20,7 @@ pub(crate) async fn fork(args: ForkArgs) -> Result<ExitCode, CommandError> {
     let from = RunId(args.run);
     let begun = started(journal.as_ref(), &from).await?;
     let session_id = uuid::Uuid::now_v7().to_string();
-    let workspace = match nearest(journal.as_ref(), &from, args.at).await? {
+    let workspace = match nearest_snapshot(journal.as_ref(), &from, args.at).await? {
         Some(taken) => Some(restore(&home, &begun, &taken, &session_id).await?),
         None => None,
     };
@@ -51,20 +49,6 @@ pub(crate) async fn fork(args: ForkArgs) -> Result<ExitCode, CommandError> {
     resume::drive(&home, journal, &run, args.json).await
 }
 
-/// The last snapshot of the run's own workspace at or before an event.
-async fn nearest(journal: &dyn Journal, run: &RunId, at: u64) -> Result<Option<SnapshotTaken>, CommandError> {
-    let mut nearest = None;
-    each(journal, run, 0, |record| {
-        if let Event::SnapshotTaken(taken) = &record.event
-            && record.seq <= at
-        {
-            nearest = Some(taken.clone());
-        }
-    })
-    .await?;
-    Ok(nearest)
-}
-
 /// Restores a snapshot into a new session like the one that the run had.
 async fn restore(
     home: &Home,
@@ -82,10 +66,5 @@ async fn restore(
         ));
     };
     let manifest = team.entry.manifest.clone();
-    let request = CreateRequest { session_id: session_id.to_owned(), manifest, workspace: None };
-    let session = client.create(request).await?;
-    session.start().await?;
-    home.snapshots()?.restore(&taken.snapshot, session.as_ref()).await?;
-    session.stop().await?;
-    Ok(RestoredWorkspace { session: serde_json::json!(session.state()), turn: taken.turn })
+    Ok(restore_workspace(&home.snapshots()?, &client, manifest, taken, session_id).await?)
 }

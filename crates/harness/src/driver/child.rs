@@ -29,11 +29,18 @@ pub(super) struct ChildRun {
 }
 
 impl Driver<'_> {
-    /// Lets another agent go on.
-    pub(super) fn hand_off(&mut self, to: &str) -> Result<(), HarnessError> {
+    /// Lets another agent go on. Where what it gets cannot be made, the run ends, and a resumption tries again.
+    pub(super) async fn hand_off(&mut self, to: &str) -> Result<(), HarnessError> {
         let handoff = self.state.agent.handoffs.iter().find(|handoff| handoff.agent == to);
-        let filter = handoff.map(|handoff| handoff.filter).unwrap_or_default();
-        let items = filter.apply(&self.state.items);
+        let filter = handoff.map(|handoff| handoff.filter.clone()).unwrap_or_default();
+        let filters = &seat(self.host, &self.run, &self.state.agent.name)?.filters;
+        let items = match filter.apply(&self.state.items, filters) {
+            Ok(items) => items,
+            Err(reason) => {
+                let message = format!("the handoff to '{to}' was not made: {reason}");
+                return self.finish(self.state.failed("handoff_filter", message)).await;
+            }
+        };
         self.push(Event::HandedOff(Box::new(HandedOff {
             turn: self.state.turns,
             from: self.state.agent.name.clone(),

@@ -52,6 +52,11 @@ fn problem(agent: &AgentSpec, seat: &AgentHost) -> Option<String> {
             return Some(problem);
         }
     }
+    for handoff in &agent.handoffs {
+        if let Err(reason) = handoff.filter.bind(&seat.filters) {
+            return Some(format!("its handoff to '{}': {reason}", handoff.agent));
+        }
+    }
     let schema = agent.output.as_ref()?.usable().err()?;
     Some(format!("its output schema: {schema}"))
 }

@@ -146,13 +146,22 @@ impl State {
         // What guardrails did not see is not given away in part either.
         let guarded = || self.agent.guardrails.iter().any(|guardrail| guardrail.on == Stage::Output);
         let output = output.filter(|_| status == Status::Completed || !guarded());
-        Next::Finish(Box::new(RunFinished {
+        Next::Finish(Box::new(self.end(status, output, error)))
+    }
+
+    /// How the run ends because of what its driver cannot do. A resumption tries again.
+    pub(crate) fn failed(&self, code: &str, message: String) -> Box<RunFinished> {
+        Box::new(self.end(Status::Failed, None, Some(error(code, message))))
+    }
+
+    fn end(&self, status: Status, output: Option<String>, error: Option<RunError>) -> RunFinished {
+        RunFinished {
             status: status.as_str().into(),
             output,
             error,
             usage: serde_json::to_value(self.spent.usage).unwrap_or_default(),
             turns: self.turns,
-        }))
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use mooring_harness::{
-    AgentHost, Answer, Handoff, HandoffFilter, HarnessError, Host, NewRun, Status, SubAgent, SubSandbox,
-    answer, fold, resume, start,
+    AgentHost, Answer, Handoff, HandoffFilter, HarnessError, Host, InputFilter, NewRun, Status, SubAgent,
+    SubSandbox, answer, fold, resume, start,
 };
 use mooring_journal::{Event, Journal, MemoryJournal, RunId};
 use mooring_model::{Item, ModelClient};
@@ -59,7 +59,14 @@ impl Stage {
             } else {
                 Vec::new()
             };
-            let seat = AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None };
+            let seat = AgentHost {
+                model,
+                summariser: None,
+                tools,
+                guardrails: Vec::new(),
+                filters: Vec::new(),
+                sandbox: None,
+            };
             ((*name).to_owned(), seat)
         };
         // One clock for all drivers, as on one machine.
@@ -143,7 +150,7 @@ async fn a_filter_decides_what_the_next_agent_gets_and_the_journal_keeps_the_res
             ("other", vec![vec![Item::assistant("done")]]),
         ]);
         let mut new = stage.run("r");
-        new.entry.agent.handoffs = vec![handoff("other", filter)];
+        new.entry.agent.handoffs = vec![handoff("other", filter.clone())];
         start(&stage.host(), new).await.unwrap();
         let asked: Vec<u64> = events(stage.journal.as_ref(), "r")
             .await
@@ -159,6 +166,59 @@ async fn a_filter_decides_what_the_next_agent_gets_and_the_journal_keeps_the_res
             assert!(state.items[0].text().contains("user: change the world\n\nassistant: a moment"));
         }
     }
+}
+
+/// Leaves the last item, and fails as often as it is told to.
+#[derive(Debug)]
+struct LastItem(AtomicI64);
+
+impl InputFilter for LastItem {
+    fn name(&self) -> &'static str {
+        "last_item"
+    }
+
+    fn filter(&self, items: &[Item]) -> Result<Vec<Item>, Box<dyn std::error::Error + Send + Sync>> {
+        if self.0.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return Err("its table is locked".into());
+        }
+        assert!(matches!(items.last(), Some(Item::FunctionCallOutput { .. })), "{items:?}");
+        Ok(vec![Item::user("go on alone")])
+    }
+}
+
+#[tokio::test]
+async fn a_filter_may_be_code_and_one_that_fails_ends_the_run_until_it_is_resumed() {
+    let stage = Stage::new([
+        ("tester", vec![vec![Item::assistant("a moment"), call("transfer_to_other", "h")]]),
+        ("other", vec![vec![Item::assistant("done")]]),
+    ]);
+    let mut new = stage.run("r");
+    new.entry.agent.handoffs = vec![handoff("other", HandoffFilter::Code("last_item".into()))];
+    let error = start(&stage.host(), new.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("the filter 'last_item' is code that was not given"), "{error}");
+    assert!(stage.runs().await.is_empty(), "it is refused before anything is recorded");
+
+    let mut host = stage.host();
+    let mut agents = BTreeMap::clone(&host.agents);
+    agents.get_mut("tester").unwrap().filters.push(Arc::new(LastItem(AtomicI64::new(1))));
+    host.agents = Arc::new(agents);
+    let failed = start(&host, new).await.unwrap();
+    let error = failed.error.unwrap();
+    assert_eq!((failed.status, error.code.as_str()), (Status::Failed, "handoff_filter"));
+    assert!(error.message.contains("its table is locked"), "{}", error.message);
+    // A driver that has no such code cannot go on either, and says so.
+    let failed = resume(&stage.host(), &RunId("r".into())).await.unwrap();
+    assert!(failed.error.unwrap().message.contains("was not given to this driver"));
+
+    let finished = resume(&host, &RunId("r".into())).await.unwrap();
+    assert_eq!(finished.output.as_deref(), Some("done"), "{:?}", finished.error);
+    let handed =
+        events(stage.journal.as_ref(), "r").await.into_iter().find_map(|record| match record.event {
+            Event::HandedOff(handed) => Some(handed),
+            _ => None,
+        });
+    let handed = handed.unwrap();
+    assert_eq!((handed.filter.as_str(), handed.items.unwrap().len()), ("last_item", 1));
 }
 
 #[tokio::test]

@@ -381,6 +381,7 @@ fn with_workers(
             model: model("script:test", answers.clone()),
             summariser: None,
             guardrails: Vec::new(),
+            filters: Vec::new(),
             tools: tools(&world),
             sandbox: None,
         };

@@ -456,6 +456,7 @@ impl Plan {
                     summariser: Some(notes()),
                     tools: tools(),
                     guardrails: Vec::new(),
+                    filters: Vec::new(),
                     sandbox: None,
                 },
             )

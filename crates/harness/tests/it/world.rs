@@ -161,7 +161,14 @@ pub(crate) fn host(
         journal,
         agents: Arc::new(BTreeMap::from([(
             "tester".into(),
-            AgentHost { model, summariser: None, tools, guardrails: Vec::new(), sandbox: None },
+            AgentHost {
+                model,
+                summariser: None,
+                tools,
+                guardrails: Vec::new(),
+                filters: Vec::new(),
+                sandbox: None,
+            },
         )])),
         snapshots: None,
         observer: Arc::clone(&seen) as Arc<dyn Observer>,

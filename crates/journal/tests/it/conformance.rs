@@ -1,5 +1,7 @@
 //! What every store does, as one function, run against each.
 
+use std::sync::Arc;
+
 use mooring_journal::event::Reward;
 use mooring_journal::{
     Append, Durability, Event, Journal, JournalError, MemoryJournal, RunRow, SqliteJournal,
@@ -75,7 +77,7 @@ async fn a_batch_is_all_or_nothing(journal: &dyn Journal) {
     }
     // The last event of the batch is refused: the ones before it are not there either.
     let mut bad = append(&run, 1, 2, 3);
-    bad.events[2].event = Event::Reward(Reward { value: f64::NAN, ..Default::default() });
+    Arc::make_mut(&mut bad.events)[2].event = Event::Reward(Reward { value: f64::NAN, ..Default::default() });
     journal.append(bad).await.unwrap_err();
     assert_eq!(read_all(journal, &run).await.len(), 2);
     assert_eq!(journal.append(append(&run, 1, 2, 3)).await.unwrap(), 5);
@@ -198,7 +200,7 @@ async fn what_could_not_be_read_back_is_refused(journal: &dyn Journal) {
     let (run, _claim) = run_with(journal, "refused", 0).await;
     let with_output = |output: Value| {
         let mut append = append(&run, 1, 0, 1);
-        let Event::ToolCompleted(tool) = &mut append.events[0].event else { panic!() };
+        let Event::ToolCompleted(tool) = &mut Arc::make_mut(&mut append.events)[0].event else { panic!() };
         tool.output = output;
         append
     };
@@ -208,7 +210,7 @@ async fn what_could_not_be_read_back_is_refused(journal: &dyn Journal) {
     assert!(error.to_string().contains("deeper than 120 levels"), "{error}");
     for value in [f64::NAN, f64::INFINITY] {
         let mut append = append(&run, 1, 0, 1);
-        append.events[0].event = Event::Reward(Reward { value, ..Default::default() });
+        Arc::make_mut(&mut append.events)[0].event = Event::Reward(Reward { value, ..Default::default() });
         let error = journal.append(append).await.unwrap_err();
         assert!(error.to_string().contains("no JSON form"), "{error}");
     }
@@ -219,7 +221,7 @@ async fn what_could_not_be_read_back_is_refused(journal: &dyn Journal) {
     let mut append = append(&run, 1, 1, 1);
     let logprobs =
         json!([0.1, -1e-300, 5e-324, 1.797_693_134_862_315_7e308, 0.300_000_000_000_000_04, u64::MAX]);
-    append.events[0].event =
+    Arc::make_mut(&mut append.events)[0].event =
         Event::Unknown(json!({"type": "numbers", "n": logprobs}).as_object().unwrap().clone());
     journal.append(append.clone()).await.unwrap();
     assert_eq!(read_all(journal, &run).await[1].event, append.events[0].event);
@@ -230,7 +232,7 @@ async fn unknown_events_are_kept(journal: &dyn Journal) {
     let unknown = json!({"type": "teleported", "to": {"z": 1, "a": [null, true]}, "by": "v9"});
     let event: Event = serde_json::from_value(unknown.clone()).unwrap();
     let mut append = append(&run, 1, 0, 1);
-    append.events[0].event = event;
+    Arc::make_mut(&mut append.events)[0].event = event;
     journal.append(append).await.unwrap();
     let record = &read_all(journal, &run).await[0];
     assert_eq!(record.event, Event::Unknown(unknown.as_object().unwrap().clone()));

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
@@ -151,7 +152,7 @@ async fn append(journal: &SqliteJournal, claim: &Claim, record: &Record) -> u64 
         run: record.run.clone(),
         epoch: claim.epoch,
         after: claim.last_seq,
-        events: vec![Stamped { at_ms: record.at_ms, event: record.event.clone() }],
+        events: Arc::new(vec![Stamped { at_ms: record.at_ms, event: record.event.clone() }]),
         summary: Some(json!({"status": "failed"})),
         durability: Durability::Power,
     };

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use mooring_journal::event::{CancelRequested, ToolCompleted};
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, Stamped};
@@ -32,7 +33,7 @@ pub(crate) fn event(n: u64) -> Event {
 /// An append of `count` events that follows event `after`.
 pub(crate) fn append(run: &RunId, epoch: u64, after: u64, count: u64) -> Append {
     let events = (after + 1..=after + count).map(|n| Stamped { at_ms: 1000 + n as i64, event: event(n) });
-    let events = events.collect();
+    let events = Arc::new(events.collect());
     Append { run: run.clone(), epoch, after, events, summary: None, durability: Durability::Process }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mooring::{Agent, GuardrailAction, GuardrailSpec, Limits, Prices, Run, Runtime, Stage, Status, tool};
+use mooring::{
+    Agent, Budget, Compaction, GuardrailAction, GuardrailSpec, InputFilter, Item, Limits, Prices, Run,
+    Runtime, Snapshots, Stage, Status, tool,
+};
 use serde_json::json;
 
 use crate::words::{calls, named, says, script};
@@ -27,6 +30,9 @@ fn what_does_not_fit_is_told_before_anything_starts() {
         problem(Agent::builder("a").model("gpt-5")),
         problem(Agent::builder("a").model(model()).capability("telepathy")),
         problem(Agent::builder("a").model(model()).capability("shell")),
+        problem(Agent::builder("a").model(model()).workspace("/tmp/here")),
+        problem(Agent::builder("a").model(model()).snapshots(Snapshots::Turn)),
+        problem(Agent::builder("a").model(model()).summariser(model())),
         problem(Agent::builder("a").model(model()).handoff(&mate("a"))),
         problem(Agent::builder("a").model(model()).handoff(&mate("b")).sub_agent(&mate("b"))),
     ];
@@ -36,6 +42,9 @@ fn what_does_not_fit_is_told_before_anything_starts() {
     gpt-5: this model name begins with no known provider. Write one of: openai/NAME (OpenAI Responses), anthropic/NAME (Anthropic Messages), chat/NAME (Chat Completions at a base_url: vLLM, Ollama, llama.cpp and others), script:FILE (answers played from a JSONL file)
     agent 'a': there is no capability 'telepathy'. The capabilities are: filesystem, shell, skills
     agent 'a': its capabilities need a sandbox: `.sandbox(…)`
+    agent 'a': its workspace and snapshots need a sandbox: `.sandbox(…)`
+    agent 'a': its workspace and snapshots need a sandbox: `.sandbox(…)`
+    agent 'a': it has a summariser and nothing to shorten: `.compaction(…)`
     agent 'a': two agents that work together are named 'a'
     agent 'a': two agents that work together are named 'b'
     ");
@@ -155,4 +164,87 @@ async fn guardrails_are_code_or_patterns() {
     let agent = Agent::builder("a").model(script(&[says("hello")])).guard(secret).build().unwrap();
     let run = Run::start(&Runtime::in_memory(), &agent, "go").await.unwrap();
     assert_eq!((run.status(), run.output()), (Status::Failed, None));
+}
+
+/// Leaves nothing but a note.
+#[derive(Debug)]
+struct Brief;
+
+impl InputFilter for Brief {
+    fn name(&self) -> &'static str {
+        "brief"
+    }
+
+    fn filter(&self, _: &[Item]) -> Result<Vec<Item>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(vec![Item::user("A customer waits.")])
+    }
+}
+
+#[tokio::test]
+async fn code_decides_what_the_next_agent_reads() {
+    let closer = Agent::builder("closer").model(named("closing", &[says("good day")])).build().unwrap();
+    let boss = Agent::builder("boss")
+        .model(script(&[calls(&[("transfer_to_closer", json!({}))])]))
+        .handoff_through(&closer, Brief)
+        .build()
+        .unwrap();
+    let run = Run::start(&Runtime::in_memory(), &boss, "go").await.unwrap();
+    assert_eq!(run.output(), Some("good day"), "{:?}", run.error());
+    let read: Vec<u64> = run.events().await.unwrap().iter().filter_map(asked).collect();
+    assert_eq!(read, [1, 1]);
+}
+
+fn asked(record: &mooring::Record) -> Option<u64> {
+    match &record.event {
+        mooring::Event::ModelRequested(asked) => Some(asked.items),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn an_agent_judges_what_another_is_asked() {
+    let judge = Agent::builder("judge")
+        .model(named("judging", &[says(r#"{"trip": true, "reason": "it asks for a secret"}"#)]))
+        .build()
+        .unwrap();
+    let spec: GuardrailSpec = serde_json::from_value(json!({"name": "secrets", "on": "input"})).unwrap();
+    let agent = Agent::builder("a").model(script(&[says("sure")])).judge(&judge, spec).build().unwrap();
+    let run = Run::start(&Runtime::in_memory(), &agent, "what is the key?").await.unwrap();
+    let error = run.error().unwrap();
+    assert_eq!(error.code, "guardrail_tripped");
+    assert!(error.message.contains("it asks for a secret"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_conversation_is_shortened_by_its_summariser() {
+    let lines = [vec![calls(&[("page", json!({"number": 1}))]); 4], vec![says("read")]].concat();
+    let compaction =
+        Compaction { at_tokens: 60, keep_turns: 1, model: None, instructions: None, provider: false };
+    let agent = Agent::builder("a")
+        .model(script(&lines))
+        .tool(page)
+        .compaction(compaction)
+        .summariser(named("notes", &[says("-"), says("-"), says("-"), says("-")]))
+        .build()
+        .unwrap();
+    let run =
+        Run::start(&Runtime::in_memory(), &agent, "Read page 1 again and again, all of it.").await.unwrap();
+    assert_eq!(run.output(), Some("read"), "{:?}", run.error());
+    let asked = run.events().await.unwrap().into_iter().find_map(|record| match record.event {
+        mooring::Event::CompactionRequested(asked) => Some(asked.model),
+        _ => None,
+    });
+    assert_eq!(asked.as_deref(), Some("notes"));
+}
+
+#[tokio::test]
+async fn runs_of_one_tenant_share_an_account() {
+    let limits: Budget = serde_json::from_value(json!({"max_turns": 3})).unwrap();
+    let runtime = Runtime::in_memory().with_tenant("acme", "acme 2026-11", limits);
+    let lines = [calls(&[("page", json!({"number": 1}))]), says("read")];
+    let agent = || Agent::builder("a").model(script(&lines)).tool(page).build().unwrap();
+    let first = Run::start(&runtime, &agent(), "go").await.unwrap();
+    assert_eq!(first.status(), Status::Completed, "{:?}", first.error());
+    let second = Run::start(&runtime, &agent(), "go").await.unwrap();
+    assert_eq!(second.error().unwrap().code, "budget_exhausted", "{:?}", second.output());
 }

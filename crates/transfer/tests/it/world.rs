@@ -61,6 +61,7 @@ pub(crate) fn agents() -> BTreeMap<String, AgentHost> {
         summariser: None,
         tools: Vec::new(),
         guardrails: Vec::new(),
+        filters: Vec::new(),
         sandbox: None,
     };
     BTreeMap::from([
