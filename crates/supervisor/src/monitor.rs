@@ -65,6 +65,8 @@ fn start(door: Option<&str>) -> io::Result<i32> {
         None => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
         Some(path) => container::knock(path)?,
     };
+    // Where devices are handed out; else nothing that anybody reads.
+    let storage = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
@@ -99,7 +101,7 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(1);
         }
     };
-    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, decoder);
+    let ended = prepare_and_supervise(&setup, lingering.as_ref(), (socket, storage), decoder);
     if let Some(lingering) = &lingering {
         lingering.close();
     }
@@ -109,7 +111,7 @@ fn start(door: Option<&str>) -> io::Result<i32> {
 fn prepare_and_supervise(
     setup: &Setup,
     lingering: Option<&Lingering>,
-    socket: OwnedFd,
+    (socket, storage): (OwnedFd, OwnedFd),
     decoder: Decoder,
 ) -> io::Result<i32> {
     let mut groups = match Groups::make(
@@ -123,7 +125,7 @@ fn prepare_and_supervise(
             return Ok(1);
         }
     };
-    let ended = supervise(setup, &mut groups, lingering, socket, decoder);
+    let ended = supervise(setup, &mut groups, lingering, (socket, storage), decoder);
     groups.remove();
     ended
 }
@@ -133,7 +135,7 @@ fn supervise(
     setup: &Setup,
     groups: &mut Groups,
     lingering: Option<&Lingering>,
-    socket: OwnedFd,
+    (socket, storage): (OwnedFd, OwnedFd),
     decoder: Decoder,
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
@@ -164,7 +166,7 @@ fn supervise(
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let result = Inner { setup, workspace, groups, lingering }.run(&go, &socket, decoder);
+            let result = Inner { setup, workspace, groups, lingering, storage }.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
                 Err(failure) => {
@@ -188,7 +190,7 @@ fn supervise(
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, go, workspace));
+    drop((socket, storage, go, workspace));
     let code = wait_for(child)?;
     // Only now: its end tells the child that this process is gone.
     drop(give_go);
@@ -234,6 +236,8 @@ struct Inner<'a> {
     workspace: Option<(Vec<OwnedFd>, &'static str)>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
+    /// Where devices are handed out.
+    storage: OwnedFd,
 }
 
 impl Inner<'_> {
@@ -306,6 +310,7 @@ impl Inner<'_> {
     /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
     fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let root = self.workspace.is_some();
+        let devices = isolate::storage::devices(self.setup.mounts.len())?;
         identity::become_inside().map_err(|errno| refused("user namespace", errno))?;
         // Now, so that the groups that it was just put into are its root.
         sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
@@ -323,7 +328,8 @@ impl Inner<'_> {
                 (&own, "overlay, owned by the caller")
             }
         };
-        mounts::enter(&self.setup.root, workspace, accounts)?;
+        mounts::enter(&self.setup.root, workspace, accounts, (&self.setup.mounts, &devices))?;
+        isolate::storage::hand_out(&self.storage, devices)?;
         let agent = nix::unistd::Uid::from_raw(AGENT_ID);
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);
