@@ -250,6 +250,7 @@ impl SandboxClient for DockerSandboxClient {
             tty: true,
             resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
             network: NetworkSupport { deny: true, allow: false, unrestricted: true },
+            ports: true,
             image: true,
             setup: true,
             ..Support::default()

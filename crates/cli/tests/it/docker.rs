@@ -44,7 +44,7 @@ fn an_agent_works_in_a_container_and_goes_on_in_it() {
 }
 
 /// Sessions outlive their runs, and so do their volumes; these are nobody's.
-fn remove_volumes(events: &str) {
+pub(crate) fn remove_volumes(events: &str) {
     let socket = docker().unwrap();
     let mut sessions: Vec<&str> =
         events.split("\"session_id\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
