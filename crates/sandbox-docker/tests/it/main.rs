@@ -13,3 +13,4 @@ mod egress;
 mod engine;
 mod escape;
 mod ordinary_user;
+mod snapshots;
