@@ -75,9 +75,10 @@ impl EgressHandler for OpenProxy {
             let Some((host, port)) = asked_for(&first) else { return };
             let host = host.split('\0').next().unwrap_or_default();
             // Names of the attempts' own are known to one resolver alone.
-            let host = match host.ends_with(".test") {
-                true => self.names.look_up(host).to_string(),
-                false => host.to_owned(),
+            let host = if host.rsplit('.').next() == Some("test") {
+                self.names.look_up(host).to_string()
+            } else {
+                host.to_owned()
             };
             if let Ok(Ok(mut there)) =
                 tokio::time::timeout(Duration::from_secs(5), TcpStream::connect((host, port))).await
