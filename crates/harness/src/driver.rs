@@ -300,6 +300,7 @@ impl<'h> Driver<'h> {
         };
         drop(watch);
         self.alarm = None;
+        self.close_ports().await;
         if let Some(session) = self.session.take() {
             self.stop(session.as_ref()).await;
         }

@@ -35,10 +35,7 @@ impl Driver<'_> {
         }))?;
         self.flush(Durability::Power).await?;
 
-        // Those of a session before give their addresses back first.
-        for port in std::mem::take(&mut self.ports) {
-            port.close().await;
-        }
+        self.close_ports().await;
         let began = self.now();
         let starting = async {
             let (session, staged) = self.bring_up(client.as_ref(), &session_id).await?;
@@ -105,6 +102,13 @@ impl Driver<'_> {
             ports.push(ExposedPort::open(session, port, None).await?);
         }
         Ok(ports)
+    }
+
+    /// Closes them. Their addresses are free when this returns.
+    pub(super) async fn close_ports(&mut self) {
+        for port in std::mem::take(&mut self.ports) {
+            port.close().await;
+        }
     }
 
     fn manifest(&self) -> Result<Manifest, SandboxError> {

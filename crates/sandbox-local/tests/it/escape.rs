@@ -8,7 +8,7 @@ use mooring_sandbox_escape::{MEMORY, PROCESSES, Started, Target};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient, private_workspace};
 use tempfile::TempDir;
 
-use crate::setup::is_root;
+use crate::setup::{is_root, unique};
 
 struct Local {
     state: TempDir,
@@ -22,14 +22,16 @@ impl Local {
     async fn start(&self, options: LocalOptions) -> Started {
         let limits = options.limits;
         let client = Arc::new(LocalSandboxClient::new(options));
-        let id = "escape";
-        let request = CreateRequest { session_id: id.into(), manifest: Manifest::default(), workspace: None };
+        // Groups of the kernel are named by it, whatever the state directory.
+        let id = unique("escape");
+        let request =
+            CreateRequest { session_id: id.clone(), manifest: Manifest::default(), workspace: None };
         let session = client.create(request).await.unwrap();
         session.start().await.unwrap();
         Started {
             session,
             client,
-            workspace: Some(private_workspace(self.state.path(), id)),
+            workspace: Some(private_workspace(self.state.path(), &id)),
             limits_processes: limits.pids.is_some(),
             limits_memory: limits.memory_bytes.is_some(),
         }
