@@ -46,6 +46,37 @@ fn an_agent_works_in_a_container_and_goes_on_in_it() {
     remove_volumes(&ran.out);
 }
 
+#[test]
+fn a_snapshot_of_a_run_in_a_container_goes_on_in_a_local_sandbox() {
+    let user = Moor::new();
+    let made =
+        "mkdir -p d; echo kept > d/kept; chmod 640 d/kept; ln -s d/kept link; touch -d @1000000000 d/kept";
+    user.write("s.jsonl", &(exec(0, &[made]) + &say("done")));
+    let agent = format!(
+        "model = \"script:s.jsonl\"\n[sandbox]\nbackend = \"docker\"\nimage = \"{IMAGE}\"\nsnapshots = \"end\"\n"
+    );
+    user.write("agent.toml", &agent);
+    let Some(mut run) = moor(&user, &["run", "--agent", "agent.toml", "go"]) else { return };
+    let ran: Ran = run.output().unwrap().into();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let taken = ran.json().into_iter().rfind(|event| event["type"] == "snapshot_taken").unwrap();
+    let snapshot = taken["snapshot"].as_str().unwrap();
+    let restored = user.run(&["sandbox", "restore", snapshot, "--name", "here"]);
+    assert_eq!((restored.code, restored.out.as_str()), (Some(0), "here\n"), "{restored:?}");
+    let found = user.run(&[
+        "sandbox",
+        "exec",
+        "here",
+        "--",
+        "sh",
+        "-c",
+        "cat link; stat -c '%a %U %Y' d/kept; readlink link",
+    ]);
+    assert_eq!(found.out, "kept\n640 agent 1000000000\nd/kept\n", "{found:?}");
+    assert_eq!(user.run(&["sandbox", "rm", "here"]).code, Some(0));
+    remove_volumes(&ran.out);
+}
+
 /// Sessions outlive their runs, and so do their volumes; these are nobody's.
 pub(crate) fn remove_volumes(events: &str) {
     let socket = docker().unwrap();
