@@ -193,6 +193,17 @@ fn what_a_backend_does_not_have_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn a_prune_without_the_engine_says_what_stays() {
+    let user = Moor::new();
+    fs_err::create_dir_all(user.path("home/docker/lost")).unwrap();
+    let mut prune = user.command(&["sandbox", "prune", "--older-than", "0"]);
+    let ran: Ran = prune.env("DOCKER_HOST", "unix:///nowhere.sock").output().unwrap().into();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("the Docker engine is not available: /nowhere.sock"), "{ran:?}");
+    assert!(user.path("home/docker/lost").exists());
+}
+
+#[test]
 fn doctor_tells_of_the_engine() {
     let user = Moor::new();
     let told = user.run(&["doctor"]).out;
