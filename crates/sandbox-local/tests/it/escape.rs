@@ -8,7 +8,7 @@ use mooring_sandbox_escape::{MEMORY, PROCESSES, Started, Target};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient, private_workspace};
 use tempfile::TempDir;
 
-use crate::setup::{is_root, unique};
+use crate::setup::is_root;
 
 struct Local {
     state: TempDir,
@@ -31,7 +31,7 @@ impl Local {
         Started {
             session,
             client,
-            workspace: Some(private_workspace(self.state.path(), &id)),
+            workspace: Some(private_workspace(self.state.path(), id)),
             limits_processes: limits.pids.is_some(),
             limits_memory: limits.memory_bytes.is_some(),
         }
