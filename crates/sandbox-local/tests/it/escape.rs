@@ -22,10 +22,8 @@ impl Local {
     async fn start(&self, options: LocalOptions) -> Started {
         let limits = options.limits;
         let client = Arc::new(LocalSandboxClient::new(options));
-        // Groups of the kernel are named by it, whatever the state directory.
-        let id = unique("escape");
-        let request =
-            CreateRequest { session_id: id.clone(), manifest: Manifest::default(), workspace: None };
+        let id = "escape";
+        let request = CreateRequest { session_id: id.into(), manifest: Manifest::default(), workspace: None };
         let session = client.create(request).await.unwrap();
         session.start().await.unwrap();
         Started {
