@@ -286,7 +286,7 @@ fn sandbox(
 }
 
 /// The Docker engine that the environment names, else this machine's.
-pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
+fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
     let host = variable("DOCKER_HOST").unwrap_or_else(|| "unix:///var/run/docker.sock".into());
     let socket = host.strip_prefix("unix://").ok_or_else(|| {
         CommandError::input(format!(
@@ -295,6 +295,11 @@ pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError>
         ))
     })?;
     Ok(DockerOptions::new(socket, &home.state))
+}
+
+/// Sandboxes in containers, whatever their image.
+pub(crate) fn docker(home: &Home) -> Result<DockerSandboxClient, CommandError> {
+    Ok(DockerSandboxClient::new(docker_options(home)?))
 }
 
 /// What this machine's operator says about networks and secrets.

@@ -322,6 +322,8 @@ impl SandboxClient for LocalSandboxClient {
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.
             resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            // Without isolation a server in the sandbox listens at this machine's own address already.
+            ports: isolated,
             setup: true,
             ..Support::default()
         }

@@ -11,6 +11,7 @@ mod archive;
 mod client;
 mod error;
 mod exec;
+mod exposed;
 mod file;
 mod git;
 mod lock;
@@ -30,6 +31,7 @@ pub use exec::{
     Captured, CommandLine, Cursor, ExecRequest, ExecResult, OUTPUT_LIMIT, Outcome, OutputChunk, OutputPiece,
     Process, Stdin, Stream, TtySize, collect,
 };
+pub use exposed::ExposedPort;
 pub use file::{FileKind, FileStat, WriteOptions};
 pub use lock::{Lock, Locked};
 pub use materialise::{Materialised, apply_to_dir, materialise};

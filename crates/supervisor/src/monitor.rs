@@ -4,6 +4,7 @@
 //! serves. The child has the socket, the monitor has not, so nothing but the harness keeps the sandbox alive: when
 //! the harness is gone the child ends, the kernel ends everything with it, and the monitor removes the groups.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -108,6 +109,13 @@ fn start(door: Option<&str>) -> io::Result<i32> {
     ended
 }
 
+/// What a session's groups are named by. Its id alone would not do: another state directory may have the same.
+fn group_name(setup: &Setup) -> String {
+    let mut hasher = DefaultHasher::new();
+    setup.workspace.hash(&mut hasher);
+    format!("{}-{:08x}", setup.session, hasher.finish() as u32)
+}
+
 fn prepare_and_supervise(
     setup: &Setup,
     lingering: Option<&Lingering>,
@@ -115,7 +123,7 @@ fn prepare_and_supervise(
     decoder: Decoder,
 ) -> io::Result<i32> {
     let mut groups = match Groups::make(
-        &setup.session,
+        &group_name(setup),
         &setup.limits,
         setup.level == Level::Namespaces && !identity::is_root(),
     ) {

@@ -21,6 +21,7 @@ mod mcp;
 mod moor;
 mod network;
 mod ordinary_user;
+mod ports;
 mod sandbox;
 mod terminal;
 mod transfer;
