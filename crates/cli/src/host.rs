@@ -273,7 +273,8 @@ fn sandbox(
                 read_only: table.read_only,
                 ..docker_options(home)?
             };
-            Arc::new(DockerSandboxClient::new(options))
+            let storage = Arc::new(ObjectStorage::new(operator(config)?));
+            Arc::new(DockerSandboxClient::new(options).with_storage(storage))
         }
         Some(other) => {
             return Err(CommandError::input(format!(

@@ -11,17 +11,19 @@ use mooring_manifest::Manifest;
 use mooring_manifest::extension::{Image, Network};
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
-    SessionState, Support,
+    SessionState, StorageHost, Support, mounts_alone,
 };
 use mooring_supervisor::{Limits, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, check_id, gone, tighter};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::build::build;
 use crate::container::{DockerLaunch, name, remove};
 use crate::engine::{Engine, absent, refused};
 use crate::image;
+use crate::mounts;
 use crate::prune::{Pruned, labels, prune, remove_volume};
 use crate::reap::{Reaped, reap};
 
@@ -69,6 +71,7 @@ pub struct DockerSandboxClient {
     sessions: Sessions,
     /// What crashes left behind was looked for.
     reaped: OnceCell<()>,
+    storage: Option<Arc<dyn StorageHost>>,
 }
 
 /// What a session's state holds beside its id.
@@ -86,6 +89,9 @@ pub(crate) struct Stored {
     /// Whether it has the engine's bridge, which the manifest must ask for. Else it has no network.
     pub(crate) unrestricted: bool,
     pub(crate) limits: Limits,
+    /// A manifest with what it mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mounts: Option<Value>,
 }
 
 /// Where a workspace lies.
@@ -102,7 +108,18 @@ impl DockerSandboxClient {
     /// Sandboxes as `options` say. Touches nothing yet.
     pub fn new(options: DockerOptions) -> Self {
         let engine = Arc::new(Engine::new(options.socket.clone()));
-        Self { options, engine, sessions: Sessions::default(), reaped: OnceCell::new() }
+        Self { options, engine, sessions: Sessions::default(), reaped: OnceCell::new(), storage: None }
+    }
+
+    /// The same for manifests that mount storage, which this serves.
+    pub fn with_storage(mut self, storage: Arc<dyn StorageHost>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Whether storage can be mounted for a container: this process must be root.
+    fn mounts(&self) -> bool {
+        self.storage.is_some() && rustix::process::geteuid().is_root()
     }
 
     /// The engine's version, where it answers: `Docker 27.3.1, API 1.47`.
@@ -118,6 +135,10 @@ impl DockerSandboxClient {
 
     /// Removes containers of sessions whose process has died. Happens by itself when the first session is made.
     pub async fn reap(&self) -> Result<Vec<Reaped>, SandboxError> {
+        for session in fs_err::read_dir(self.options.state_dir.join("docker")).into_iter().flatten().flatten()
+        {
+            mounts::unmount_dead(&session.path());
+        }
         reap(self.engine.docker().await?, false).await
     }
 
@@ -147,6 +168,7 @@ impl DockerSandboxClient {
                 stored,
                 folder: self.folder(id),
                 read_only: self.options.read_only,
+                storage: self.storage.clone(),
             };
             SupervisedSession::new(state, root, Box::new(launch))
         })
@@ -179,6 +201,14 @@ impl DockerSandboxClient {
         check_id(&id)?;
         let manifest = request.manifest;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
+        let mounts = mounts_alone(&manifest)?;
+        if mounts.is_some() && !self.mounts() {
+            return Err(SandboxError::Unsupported {
+                operation: "mounts".into(),
+                backend: BACKEND.into(),
+                reason: mounts::ROOT_ALONE.into(),
+            });
+        }
         let workspace = match &request.workspace {
             Some(path) => Workspace::Directory(callers_directory(path)?),
             None => Workspace::Volume,
@@ -194,6 +224,7 @@ impl DockerSandboxClient {
         environment.extend(manifest.resolved_environment());
         let stored = Stored {
             workspace,
+            mounts: mounts.map(|mounts| mounts.to_value()),
             root: manifest.root,
             environment,
             users: manifest.users.into_iter().map(|user| user.name).collect(),
@@ -240,6 +271,7 @@ impl DockerSandboxClient {
             remove_volume(docker, id).await?;
         }
         let folder = self.folder(id);
+        mounts::unmount_dead(&folder);
         match fs_err::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(file("remove", &folder, &error))
@@ -257,6 +289,7 @@ impl SandboxClient for DockerSandboxClient {
     fn support(&self) -> Support {
         Support {
             users: true,
+            mounts: self.mounts(),
             tty: true,
             resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
             network: NetworkSupport { deny: true, allow: false, unrestricted: true },

@@ -16,7 +16,7 @@ use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use futures::StreamExt as _;
-use mooring_sandbox::{BoxFuture, SandboxError};
+use mooring_sandbox::{BoxFuture, SandboxError, StorageHost};
 use mooring_supervisor::{DOOR_INSIDE, Level, Limits, Setup, parts};
 use mooring_supervisor_client::{End, Launch, Launched, Transport, gone};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Stored, Workspace};
 use crate::engine::{Engine, absent, refused};
+use crate::mounts::{self, HostMount};
 use crate::owner::{Known, Owner};
 
 /// How long a container may take from its start until its supervisor speaks.
@@ -53,6 +54,8 @@ pub(crate) struct DockerLaunch {
     /// The session's directory on this host, for the socket.
     pub(crate) folder: PathBuf,
     pub(crate) read_only: bool,
+    /// Who serves what is mounted.
+    pub(crate) storage: Option<Arc<dyn StorageHost>>,
 }
 
 /// The name of a session's container, and of its volume.
@@ -64,7 +67,8 @@ impl Launch for DockerLaunch {
     fn launch(&self) -> BoxFuture<'_, Result<Launched, SandboxError>> {
         Box::pin(async move {
             let docker = self.engine.docker().await?;
-            let transport = self.start(docker).await?;
+            let mounted = self.mount().await?;
+            let transport = self.start(docker, mounted).await?;
             let setup = Setup {
                 session: self.id.clone(),
                 level: Level::Container,
@@ -84,13 +88,30 @@ impl Launch for DockerLaunch {
         })
     }
 
+    fn mounts(&self) -> Vec<String> {
+        mounts::paths(self.stored.mounts.as_ref())
+    }
+
     fn closed_network(&self) -> bool {
         !self.stored.unrestricted
     }
 }
 
 impl DockerLaunch {
-    async fn start(&self, docker: &Docker) -> Result<Transport, SandboxError> {
+    /// What is mounted, on this host so far.
+    async fn mount(&self) -> Result<Vec<HostMount>, SandboxError> {
+        let Some(kept) = &self.stored.mounts else { return Ok(Vec::new()) };
+        let Some(storage) = &self.storage else {
+            return Err(gone(&self.id, "nobody serves its mounts here"));
+        };
+        let directory = match &self.stored.workspace {
+            Workspace::Volume => None,
+            Workspace::Directory(path) => Some(path.as_path()),
+        };
+        mounts::mount(storage.as_ref(), kept, &self.folder, mounts::owner(directory)).await
+    }
+
+    async fn start(&self, docker: &Docker, mounted: Vec<HostMount>) -> Result<Transport, SandboxError> {
         let owner =
             Owner::this().map_err(|error| gone(&self.id, format!("cannot tell who starts it: {error}")))?;
         clear_name(docker, &self.id, &owner).await?;
@@ -98,12 +119,12 @@ impl DockerLaunch {
             let path = self.folder.display();
             SandboxError::File { operation: "create", path: path.to_string(), reason: error.to_string() }
         })?;
-        let config = self.config(&owner, &door.folder)?;
+        let config = self.config(&owner, &door.folder, &mounted)?;
         let named =
             CreateContainerOptions { name: Some(name(&self.id)), ..CreateContainerOptions::default() };
         let created = docker.create_container(Some(named), config).await;
         let container = created.map_err(|error| refused("container", error))?.id;
-        match self.bring_up(docker, &container, &door).await {
+        match self.bring_up(docker, &container, &door, mounted).await {
             Ok(transport) => Ok(transport),
             Err(error) => {
                 // One that has ended is being removed already.
@@ -118,6 +139,7 @@ impl DockerLaunch {
         docker: &Docker,
         container: &str,
         door: &Door,
+        mounted: Vec<HostMount>,
     ) -> Result<Transport, SandboxError> {
         let attach =
             AttachContainerOptions { stderr: true, stream: true, ..AttachContainerOptions::default() };
@@ -145,11 +167,21 @@ impl DockerLaunch {
                 return Err(SandboxError::Deadline { operation: "start".into(), seconds: START.as_secs() });
             }
         };
-        let end = Container { docker: docker.clone(), id: container.to_owned(), words: Some(words) };
+        let end = Container {
+            docker: docker.clone(),
+            id: container.to_owned(),
+            words: Some(words),
+            _mounted: mounted,
+        };
         Ok(transport(stream, end))
     }
 
-    fn config(&self, owner: &Owner, door: &Path) -> Result<ContainerCreateBody, SandboxError> {
+    fn config(
+        &self,
+        owner: &Owner,
+        door: &Path,
+        mounted: &[HostMount],
+    ) -> Result<ContainerCreateBody, SandboxError> {
         let (parts, command) = parts().map_err(|error| gone(&self.id, error.to_string()))?;
         let read_only = |source: &Path, target: String| Mount {
             typ: Some(MountType::BIND),
@@ -180,6 +212,8 @@ impl DockerLaunch {
                 ..Mount::default()
             },
         });
+        let root = self.stored.root.trim_end_matches('/');
+        mounts.extend(mounted.iter().map(|one| read_only(&one.source, format!("{root}/{}", one.path))));
         let words = |list: &[&str]| Some(list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
         let memory = self.stored.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         let network = if self.stored.unrestricted { "bridge" } else { "none" };
@@ -294,6 +328,8 @@ struct Container {
     id: String,
     /// What its supervisor says on standard error.
     words: Option<JoinHandle<String>>,
+    /// Unmounted once it is gone.
+    _mounted: Vec<HostMount>,
 }
 
 impl End for Container {

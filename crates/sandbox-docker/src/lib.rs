@@ -16,6 +16,7 @@ mod client;
 mod container;
 mod engine;
 mod image;
+mod mounts;
 mod owner;
 mod prune;
 mod reap;

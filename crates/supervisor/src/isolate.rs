@@ -20,6 +20,7 @@ use crate::wire::Failure;
 
 pub use identity::{is_root, names_on_disk};
 pub use mounts::root_allowed;
+pub use storage::mount_device;
 pub use subordinate::more_users;
 
 /// Hints that fit a primitive, for whoever sees the error.

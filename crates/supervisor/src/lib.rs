@@ -43,5 +43,5 @@ pub use config::{Check, Config, Hello, Level, Limits, Linger, Mounted, Ready, Se
 pub use container::{Part, parts};
 pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
-pub use isolate::{is_root, more_users, names_on_disk, root_allowed};
+pub use isolate::{is_root, more_users, mount_device, names_on_disk, root_allowed};
 pub use linger::{DOOR, LOCK};

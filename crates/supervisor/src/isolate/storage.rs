@@ -38,7 +38,7 @@ pub(crate) fn mount(
             let reason = format!("cannot mount at {}: {}", mounted.path, io::Error::from(errno));
             Failure::Invalid { reason }
         })?;
-        mount_one(&place, mounted.read_only, device).map_err(|errno| refused(FUSE, errno))?;
+        mount_device(&place, mounted.read_only, device, AGENT_ID).map_err(|errno| refused(FUSE, errno))?;
     }
     Ok(())
 }
@@ -65,13 +65,22 @@ fn place(workspace: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
     directory.ok_or(Errno::INVAL)
 }
 
-fn mount_one(place: &OwnedFd, read_only: bool, device: &OwnedFd) -> Result<(), Errno> {
+/// Mounts a FUSE device on a directory, for everybody there is. `owner` is who owns the mount.
+///
+/// # Errors
+/// What the kernel says: without the right to mount, or where the device was opened in another user namespace.
+pub fn mount_device(
+    place: impl AsFd,
+    read_only: bool,
+    device: &OwnedFd,
+    owner: u32,
+) -> rustix::io::Result<()> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "storage")?;
     fsconfig_set_string(&context, "fd", device.as_raw_fd().to_string())?;
     fsconfig_set_string(&context, "rootmode", "40000")?;
-    fsconfig_set_string(&context, "user_id", AGENT_ID.to_string())?;
-    fsconfig_set_string(&context, "group_id", AGENT_ID.to_string())?;
+    fsconfig_set_string(&context, "user_id", owner.to_string())?;
+    fsconfig_set_string(&context, "group_id", owner.to_string())?;
     fsconfig_set_flag(&context, "allow_other")?;
     fsconfig_set_flag(&context, "default_permissions")?;
     if read_only {
