@@ -228,7 +228,12 @@ fn limits(table: &SandboxTable) -> Result<Limits, CommandError> {
     }
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
-    Ok(Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus })
+    Ok(Limits {
+        memory_bytes: memory.map(Size::bytes),
+        pids: table.pids,
+        cpus: table.cpus,
+        ..Limits::default()
+    })
 }
 
 /// Settings of the local sandbox.

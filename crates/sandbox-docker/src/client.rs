@@ -248,7 +248,13 @@ impl SandboxClient for DockerSandboxClient {
         Support {
             users: true,
             tty: true,
-            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            resources: ResourceSupport {
+                cpu: true,
+                memory: true,
+                pids: true,
+                wall_clock: true,
+                ..ResourceSupport::default()
+            },
             network: NetworkSupport { deny: true, allow: false, unrestricted: true },
             image: true,
             setup: true,

@@ -274,7 +274,13 @@ impl SandboxClient for LocalSandboxClient {
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.
-            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            resources: ResourceSupport {
+                cpu: true,
+                memory: true,
+                pids: true,
+                wall_clock: true,
+                ..ResourceSupport::default()
+            },
             setup: true,
             ..Support::default()
         }

@@ -81,6 +81,9 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Processors; `0.5` is half of one.
     pub cpus: Option<f64>,
+    /// How long it may run after a start, in milliseconds.
+    #[serde(default)]
+    pub wall_clock_ms: Option<u64>,
 }
 
 /// A sandbox to set up.

@@ -298,7 +298,8 @@ impl Inner<'_> {
                 _ => None,
             };
             let clients = Clients::new(Link::new(socket, decoder), door, ready)?;
-            Server::new(world, clients, signals)?.run()
+            let wall_clock = self.setup.limits.wall_clock_ms.map(Duration::from_millis);
+            Server::new(world, clients, signals, wall_clock)?.run()
         };
         serve().map_err(fail("supervisor"))
     }

@@ -28,6 +28,9 @@ use crate::world::World;
 /// The most commands and jobs at one time, ended but unreleased ones included.
 const MAX_PROCESSES: usize = 8192;
 
+/// How long it can still be asked how commands ended, after the sandbox's time is up.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What an event is about. With the number of a process or a job it makes the kernel's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -86,6 +89,8 @@ pub(crate) struct Server {
     jobs: BTreeMap<u64, Job>,
     channels: Channels,
     next: u64,
+    /// When its time is up. `None`: never.
+    end: Option<Instant>,
     /// A client asked for the end.
     ending: bool,
     /// What is being read, whoever from.
@@ -101,7 +106,13 @@ pub(crate) fn child_signals() -> io::Result<SignalFd> {
 }
 
 impl Server {
-    pub(crate) fn new(world: World, mut clients: Clients, signals: SignalFd) -> io::Result<Self> {
+    /// Serves for as long as `wall_clock`, where there is one, and somebody wants it.
+    pub(crate) fn new(
+        world: World,
+        mut clients: Clients,
+        signals: SignalFd,
+        wall_clock: Option<Duration>,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         clients.watch(&epoll, |number| Source::Client.token(number), Source::Door.token(0))?;
         epoll::add(&epoll, signals.as_fd(), Source::Signals.token(0), epoll::EventFlags::IN)?;
@@ -115,6 +126,8 @@ impl Server {
             jobs,
             channels: Channels::new(Source::of_channel),
             next: 1,
+            // A time that no clock can tell never comes.
+            end: wall_clock.and_then(|time| Instant::now().checked_add(time)),
             ending: false,
             buffer: vec![0; 64 << 10],
         })
@@ -137,12 +150,13 @@ impl Server {
             for client in self.clients.take_lost(&self.epoll, now)? {
                 self.forget_client(client);
             }
-            if self.ending || self.clients.end().is_some_and(|end| end <= now) {
+            let over = self.end_of_time();
+            if self.ending || self.clients.end().into_iter().chain(over).any(|end| end <= now) {
                 self.clients.flush();
                 return Ok(());
             }
             self.clients.update(&self.epoll, |number| Source::Client.token(number))?;
-            let wait = wait.into_iter().chain(self.clients.end()).min();
+            let wait = wait.into_iter().chain(self.clients.end()).chain(over).min();
             let timeout = wait.map(|until| {
                 let left = until.saturating_duration_since(Instant::now());
                 // Rounded up: never wake before the moment.
@@ -186,6 +200,14 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// When the sandbox ends because its time is up: its commands end at that moment, and how they did is told for a
+    /// while, or until it is told.
+    fn end_of_time(&self) -> Option<Instant> {
+        let end = self.end?;
+        let untold = self.processes.values().any(|process| !process.released);
+        Some(if untold { end + LAST_WORDS } else { end })
     }
 
     fn process_event(&mut self, source: Source, number: u64, now: Instant) -> io::Result<()> {
@@ -246,6 +268,15 @@ impl Server {
             return Ok(());
         }
         Err(Failure::Invalid { reason: format!("{MAX_PROCESSES} commands are held already; release some") })
+    }
+
+    fn check_time(&self, now: Instant) -> Result<(), Failure> {
+        if self.end.is_none_or(|end| now < end) {
+            return Ok(());
+        }
+        let reason =
+            "the sandbox's time is up (resources.wall_clock), and it ends now; the next start begins anew";
+        Err(Failure::Invalid { reason: reason.into() })
     }
 
     fn process(&mut self, number: u64) -> Result<&mut Process, Failure> {

@@ -24,7 +24,8 @@ pub struct Resources {
     /// Space for what the workspace gains, such as `2GiB`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Size>,
-    /// How long a run may take from its beginning, such as `30m`.
+    /// How long a run may go on, such as `30m`: as `max_seconds` of its agent, and of the two the shorter. A sandbox that
+    /// belongs to no run ends so long after each of its starts, and all commands in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_clock: Option<Seconds>,
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use mooring_sandbox::{CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
 use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
 
-use crate::setup::{SOON, Sandbox, is_root, unique};
+use crate::setup::{SOON, Sandbox, is_root, running, unique};
 
 async fn limited(limits: Limits) -> Sandbox {
     Sandbox::with(|options| options.limits = limits, Manifest::default(), None).await
@@ -114,7 +114,13 @@ async fn groups_are_removed_with_the_sandbox() {
     if !is_root() {
         return;
     }
-    let sandbox = limited(Limits { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(1.0) }).await;
+    let sandbox = limited(Limits {
+        memory_bytes: Some(1 << 30),
+        pids: Some(100),
+        cpus: Some(1.0),
+        ..Limits::default()
+    })
+    .await;
     let name = format!("mooring-{}", sandbox.session.id());
     let find = || {
         let found =
@@ -124,4 +130,25 @@ async fn groups_are_removed_with_the_sandbox() {
     assert_eq!(find(), 3);
     sandbox.session.stop().await.unwrap();
     assert_eq!(find(), 0);
+}
+
+#[tokio::test]
+async fn a_sandbox_ends_when_its_time_is_up_and_says_how_its_commands_did() {
+    let manifest = Manifest::from_json(r#"{"x-mooring": {"resources": {"wall_clock": "1s"}}}"#).unwrap();
+    let sandbox = Sandbox::with(|_| {}, manifest, None).await;
+    let mark = unique("mark");
+    let process =
+        sandbox.session.spawn(ExecRequest::shell(format!("exec -a {mark} sleep 1000"))).await.unwrap();
+    let ended = mooring_sandbox::collect(process.as_ref(), Some(SOON)).await.unwrap();
+    assert_eq!(ended.outcome, Outcome::TimedOut);
+    // It goes once that is known, and nothing is left of it.
+    process.release().await.unwrap();
+    let give_up = tokio::time::Instant::now() + SOON;
+    while sandbox.session.stat(".").await.is_ok() {
+        assert!(tokio::time::Instant::now() < give_up, "it goes on");
+    }
+    assert_eq!(running(&mark), 0);
+    // The next start begins anew.
+    sandbox.session.start().await.unwrap();
+    assert_eq!(sandbox.out("echo again").await, "again\n");
 }

@@ -31,8 +31,10 @@ impl Server {
         match call {
             Call::Spawn(call) => {
                 self.check_room()?;
+                self.check_time(now)?;
                 let mut process = spawn(&self.world, &call, payload, now)?;
                 process.start_request = Some(id);
+                process.deadline = process.deadline.into_iter().chain(self.end).min();
                 self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
                 Ok(None)
             }
