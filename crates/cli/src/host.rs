@@ -1,7 +1,7 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
-use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_sandbox_local::{HostGrant, IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -237,7 +237,7 @@ fn limits(table: &SandboxTable) -> Result<Limits, CommandError> {
 }
 
 /// Settings of the local sandbox.
-fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
+fn local_options(home: &Home, config: &Config, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
     if table.image.is_some() || table.read_only {
         return Err(CommandError::input(
             "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or give \
@@ -248,7 +248,24 @@ fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, Comm
         None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
         Some(IsolationArg::None) => IsolationLevel::None,
     };
-    Ok(LocalOptions { isolation, limits: limits(table)?, ..LocalOptions::new(&home.state) })
+    let grants = grants(config)?;
+    Ok(LocalOptions { isolation, limits: limits(table)?, grants, ..LocalOptions::new(&home.state) })
+}
+
+/// The directories that the configuration allows.
+fn grants(config: &Config) -> Result<Vec<HostGrant>, CommandError> {
+    let of = |paths: &[PathBuf], writable| {
+        let grants = paths.iter().map(|path| HostGrant { path: path.clone(), writable });
+        grants.collect::<Vec<_>>()
+    };
+    let all = [of(&config.grants.read, false), of(&config.grants.write, true)].concat();
+    match all.iter().find(|grant| !grant.path.is_absolute()) {
+        None => Ok(all),
+        Some(grant) => Err(CommandError::input(format!(
+            "grants in the configuration file: '{}' is no absolute path",
+            grant.path.display()
+        ))),
+    }
 }
 
 /// The sandbox that an agent file describes. `base` is its manifest's base directory.
@@ -259,7 +276,7 @@ fn sandbox(
     base: &Path,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
-        None | Some("local") => Arc::new(LocalSandboxClient::new(local_options(home, table)?)),
+        None | Some("local") => Arc::new(LocalSandboxClient::new(local_options(home, config, table)?)),
         Some("docker") => {
             if table.isolation.is_some() {
                 return Err(CommandError::input(
@@ -299,7 +316,7 @@ pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError>
 }
 
 /// What this machine's operator says about networks and secrets.
-fn operator(config: &Config) -> Result<Operator, CommandError> {
+pub(crate) fn operator(config: &Config) -> Result<Operator, CommandError> {
     let secrets = config.secrets.clone();
     let find = move |name: &str| {
         let of_environment = variable(&secret_variable(name));
@@ -333,7 +350,7 @@ pub(crate) fn lingering_sandbox(
             "sandboxes by hand are local ones: '{other}' cannot keep one alive between two commands"
         )));
     }
-    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, &home.config()?, table)? };
     Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 

@@ -30,6 +30,10 @@ impl SecretValue {
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
+
+    pub(crate) fn reveal(self) -> String {
+        self.0
+    }
 }
 
 impl fmt::Debug for SecretValue {

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mooring_manifest::Manifest;
 use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
     SessionState, Support,
 };
-use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
+use mooring_supervisor::{Grant, Hello, Level, Limits, Task, is_root, more_users, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
 
+use crate::grants::{self, HostGrant};
 use crate::launch::{LocalLaunch, start_supervisor};
 use crate::{layers, store};
 
@@ -29,6 +31,8 @@ pub struct LocalOptions {
     pub isolation: Level,
     /// Upper bounds for each sandbox.
     pub limits: Limits,
+    /// Directories of this host that manifests may ask for.
+    pub grants: Vec<HostGrant>,
     /// How long a sandbox lives on after its last client has gone, so that the next one, in whatever process, finds
     /// its commands running. Clients are whoever can enter the session's directory: the same user. `None`: it ends
     /// with the client that started it.
@@ -42,6 +46,7 @@ impl LocalOptions {
             state_dir: state_dir.into(),
             isolation: Level::Namespaces,
             limits: Limits::default(),
+            grants: Vec::new(),
             linger: None,
         }
     }
@@ -69,6 +74,9 @@ pub(crate) struct Stored {
     /// What the manifest limits.
     #[serde(default)]
     pub(crate) resources: Resources,
+    /// What it sees of this host beside the workspace.
+    #[serde(default)]
+    pub(crate) grants: Vec<Grant>,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -119,6 +127,22 @@ impl LocalSandboxClient {
         })
     }
 
+    /// The directories of this host that a manifest asks for.
+    fn grants(&self, manifest: &Manifest) -> Result<Vec<Grant>, SandboxError> {
+        let options = &self.options;
+        grants::resolve(&manifest.extra_path_grants, &options.grants, &manifest.root, &options.state_dir)
+    }
+
+    /// Refuses a session that sees what the operator does not allow, or not any more.
+    fn check_grants(&self, id: &str, stored: &Stored) -> Result<(), SandboxError> {
+        for grant in &stored.grants {
+            grants::check(grant, &self.options.grants, &self.options.state_dir).map_err(|reason| {
+                SandboxError::Invalid { reason: format!("session {id} sees {}: {reason}", grant.path) }
+            })?;
+        }
+        Ok(())
+    }
+
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
         check_id(&request.session_id)?;
         let manifest = request.manifest;
@@ -138,6 +162,7 @@ impl LocalSandboxClient {
                     .into(),
             });
         }
+        let grants = self.grants(&manifest)?;
         let workspace = match &request.workspace {
             Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
@@ -151,6 +176,7 @@ impl LocalSandboxClient {
             },
             workspace,
             resources: manifest.extension.resources,
+            grants,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
             groups: manifest
@@ -173,6 +199,7 @@ impl LocalSandboxClient {
                 ),
             });
         }
+        self.check_grants(&state.session_id, &stored)?;
         if !stored.workspace.is_dir() {
             let reason = format!("its workspace {} is no longer there", stored.workspace.display());
             return Err(gone(&state.session_id, reason));
@@ -212,6 +239,7 @@ impl LocalSandboxClient {
             backend: BACKEND.into(),
             reason,
         };
+        self.check_grants(&parent.session_id, &stored)?;
         if !stored.private {
             return Err(unsupported("its workspace is a directory that the caller named".into()));
         }
@@ -271,6 +299,7 @@ impl SandboxClient for LocalSandboxClient {
         let isolated = self.options.isolation == Level::Namespaces;
         Support {
             users: self.users().is_ok(),
+            path_grants: isolated,
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.
@@ -278,12 +307,16 @@ impl SandboxClient for LocalSandboxClient {
                 cpu: true,
                 memory: true,
                 pids: true,
+                disk: isolated,
                 wall_clock: true,
-                ..ResourceSupport::default()
             },
             setup: true,
             ..Support::default()
         }
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<(), SandboxError> {
+        self.grants(manifest).map(drop)
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {

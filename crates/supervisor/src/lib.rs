@@ -18,6 +18,7 @@ mod channels;
 mod clients;
 mod config;
 mod container;
+mod disk;
 mod entry;
 mod exec;
 mod files;
@@ -38,7 +39,7 @@ mod sys;
 pub mod wire;
 mod world;
 
-pub use config::{Check, Config, Hello, Level, Limits, Linger, Ready, Setup, Task};
+pub use config::{Check, Config, Grant, Hello, Level, Limits, Linger, Ready, Setup, Task};
 pub use container::{Part, parts};
 pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};

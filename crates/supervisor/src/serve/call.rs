@@ -10,7 +10,6 @@ use crate::channels;
 use crate::files;
 use crate::jobs::Task;
 use crate::process::Waiter;
-use crate::spawn::spawn;
 use crate::wire::{Call, Failure, Reply};
 
 /// The most bytes in one answer to a reader.
@@ -30,12 +29,13 @@ impl Server {
         let done = || Ok(Some((Reply::Done, Vec::new())));
         match call {
             Call::Spawn(call) => {
-                self.check_room()?;
-                self.check_time(now)?;
-                let mut process = spawn(&self.world, &call, payload, now)?;
-                process.start_request = Some(id);
-                process.deadline = process.deadline.into_iter().chain(self.end).min();
-                self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
+                if let Some(disk) = &mut self.disk
+                    && !disk.is_known(now)
+                {
+                    disk.waiting.push((id, call, payload));
+                    return Ok(None);
+                }
+                self.start_process(id, &call, payload, now)?;
                 Ok(None)
             }
             Call::Output { process, after, max_bytes, wait_ms } => {
@@ -80,6 +80,9 @@ impl Server {
                 Ok(Some((Reply::Done, data)))
             }
             Call::Write { path, options } => {
+                if let Some(disk) = &mut self.disk {
+                    disk.take(payload.len(), false)?;
+                }
                 files::write(&self.world, &path, &payload, &options).and_then(|()| done())
             }
             Call::Rename { from, to } => files::rename(&self.world, &from, &to).and_then(|()| done()),
@@ -105,6 +108,15 @@ impl Server {
             Call::Restore => self.answer_job(id, &Task::Restore),
             Call::Persist { without } => self.answer_job(id, &Task::Persist(without)),
             Call::Feed { job } => {
+                if let Some(disk) = &mut self.disk {
+                    let found = self.jobs.get_mut(&job).filter(|found| found.child.is_some());
+                    let room = disk.take(payload.len(), found.as_ref().is_some_and(|found| found.anew));
+                    if let (Some(found), Err(failure)) = (found, room) {
+                        // It takes back what it can.
+                        found.give_up();
+                        return Err(failure);
+                    }
+                }
                 let answer = self.job(job)?.feed(id, payload);
                 self.job_reply(job, answer)
             }
