@@ -60,5 +60,8 @@ pub(crate) fn plan(manifest: &Manifest, base: &Path) -> Result<Plan, CommandErro
 
 /// What this machine's user has for a manifest's private repositories.
 pub(crate) fn credentials(manifest: &Manifest) -> Result<Credentials, CommandError> {
+    if manifest.extension.git.values().all(|options| options.credentials.is_none()) {
+        return Ok(Credentials::new());
+    }
     Ok(host::operator(&Home::find()?.config()?)?.credentials(manifest)?)
 }

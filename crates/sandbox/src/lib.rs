@@ -23,6 +23,7 @@ mod session;
 mod source;
 mod stage;
 mod support;
+mod verify;
 
 pub use client::{CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SessionState, Support};
 pub use credential::{Credential, Credentials};

@@ -11,6 +11,7 @@ use tokio_util::io::SyncIoBridge;
 use crate::git::Clone;
 use crate::plan::{Content, Plan};
 use crate::stage::{Halt, produce};
+use crate::verify::verify;
 use crate::{ArchiveReader, BoxFuture, ExecRequest, Outcome, SandboxError, SandboxSession};
 
 /// How much of the archive is held between its two ends.
@@ -69,7 +70,7 @@ pub async fn materialise(plan: &Plan, session: &dyn SandboxSession) -> Result<Ma
     Ok(staged)
 }
 
-/// Stages a plan as [`materialise`] does, without its set-up commands.
+/// Stages a plan as [`materialise`] does, without its set-up commands, and looks at each entry again.
 ///
 /// # Errors
 /// As [`materialise`].
@@ -77,7 +78,9 @@ pub async fn materialise_entries(
     plan: &Plan,
     session: &dyn SandboxSession,
 ) -> Result<Materialised, SandboxError> {
-    stream(plan, |archive| session.unpack(session.root(), archive)).await
+    let staged = stream(plan, |archive| session.unpack(session.root(), archive)).await?;
+    verify(plan, session).await?;
+    Ok(staged)
 }
 
 /// Runs a plan's set-up commands in a session that holds its entries, one after the other.

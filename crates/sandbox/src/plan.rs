@@ -33,6 +33,8 @@ pub(crate) struct Step {
     pub(crate) mode: u32,
     /// Group of the entry itself; empty for none.
     pub(crate) group: String,
+    /// Whether it is looked at after it was staged: what is mounted looks as its backend makes it.
+    pub(crate) verified: bool,
     pub(crate) content: Content,
 }
 
@@ -96,6 +98,7 @@ impl Plan {
                 path: PathBuf::from(path.as_str()),
                 mode: entry.permissions.mode(),
                 group: entry.group.as_ref().map(|group| group.name().to_owned()).unwrap_or_default(),
+                verified: !matches!(entry.kind, EntryKind::Mount(_)),
                 content,
             });
         }

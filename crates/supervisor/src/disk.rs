@@ -124,16 +124,18 @@ impl Disk {
         if self.used > self.limit { 0 } else { self.limit }
     }
 
-    /// Makes room for what a file operation is about to write; `anew`: in the place of all that is there.
-    pub(crate) fn take(&mut self, bytes: usize, anew: bool) -> Result<(), Failure> {
+    /// Makes room for what a file operation is about to write.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Failure> {
         let added = self.added.saturating_add(bytes as u64);
-        let before = if anew { 0 } else { self.used };
-        self.stale = true;
-        if before.saturating_add(added) > self.limit {
-            return Err(self.failure());
-        }
+        self.take_anew(self.used.saturating_add(added))?;
         self.added = added;
         Ok(())
+    }
+
+    /// The same for so much in all, in the place of what is there.
+    pub(crate) fn take_anew(&mut self, bytes: u64) -> Result<(), Failure> {
+        self.stale = true;
+        if bytes > self.limit { Err(self.failure()) } else { Ok(()) }
     }
 
     fn failure(&self) -> Failure {

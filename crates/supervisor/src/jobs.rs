@@ -45,6 +45,8 @@ pub(crate) struct Job {
     ends_with_input: bool,
     /// What it writes comes in the place of all that is there.
     pub(crate) anew: bool,
+    /// How much has come for that.
+    pub(crate) fed: u64,
     verdict: OwnedFd,
     /// How it ended.
     result: Option<Result<(), Failure>>,
@@ -91,6 +93,7 @@ impl Job {
                     feeding: None,
                     pulling: None,
                     finishing: None,
+                    fed: 0,
                     anew: matches!(task, Task::Restore),
                     ends_with_input: matches!(task, Task::Unpack(_) | Task::Restore),
                     verdict,

@@ -6,7 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use crate::moor::{Moor, Ran, exec, say};
+use serde_json::json;
+
+use crate::manifest::tree;
+use crate::moor::{Moor, Ran, exec, repository, say};
 
 const TOKEN: &str = "a-token-that-only-the-server-may-see";
 
@@ -168,4 +171,57 @@ fn a_credential_is_refused_where_it_is_not_known_and_goes_to_no_other_host() {
         !asked.lines().any(|line| line.starts_with("127.0.0.1") && !line.contains(" without")),
         "{asked}"
     );
+}
+
+/// But for what git writes for itself, which differs between two clones.
+#[test]
+fn a_repository_gives_the_tree_that_the_sdk_gives() {
+    let moor = Moor::new();
+    let server = Server::start(&moor);
+    let open = moor.path("srv/open");
+    fs_err::create_dir_all(&open).unwrap();
+    git(&open, &["init", "-q", "-b", "main", "lib.git"]);
+    let at = open.join("lib.git");
+    fs_err::create_dir_all(at.join("pkg/core")).unwrap();
+    fs_err::write(at.join("pkg/core/mod.py"), "x = 1\n").unwrap();
+    fs_err::write(at.join("run.sh"), "#!/bin/sh\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(at.join("run.sh"), executable).unwrap();
+    std::os::unix::fs::symlink("run.sh", at.join("link")).unwrap();
+    git(&at, &["add", "."]);
+    git(&at, &["commit", "-q", "-m", "first"]);
+    git(&at, &["tag", "v1"]);
+
+    let host = format!("localhost:{}", server.port);
+    let entry = |more: serde_json::Value| {
+        let mut entry = json!({ "type": "git_repo", "host": host, "repo": "open/lib", "ref": "main" });
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        entry
+    };
+    let manifest = json!({ "entries": {
+        "whole": entry(json!({})),
+        "tag": entry(json!({ "ref": "v1", "permissions": { "owner": 7, "group": 0, "other": 0 } })),
+        "part": entry(json!({ "subpath": "pkg/core" })),
+    } });
+    moor.write("m.json", &manifest.to_string());
+    let applied = run(&moor, None, &["manifest", "apply", "m.json", "--root", "ours"]);
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    moor.write("cases", &(json!({ "manifest": manifest, "root": moor.path("theirs") }).to_string() + "\n"));
+    let python = repository().join("target/counterparts/venv/bin/python");
+    assert!(python.exists(), "{} is missing: run scripts/setup --tests", python.display());
+    let staged = Command::new(python)
+        .arg(repository().join("crates/cli/tests/stage.py"))
+        .current_dir(moor.path("."))
+        .stdin(std::fs::File::open(moor.path("cases")).unwrap())
+        .env("GIT_SSL_CAINFO", moor.path("authority.pem"))
+        .output()
+        .unwrap();
+    assert!(staged.status.success(), "{}", String::from_utf8_lossy(&staged.stderr));
+    let files = |root: &str| {
+        let mut tree = tree(&moor.path(root));
+        tree.retain(|path, _| !path.components().any(|part| part.as_os_str() == ".git"));
+        tree
+    };
+    assert!(files("ours").len() > 8, "{:?}", files("ours"));
+    assert_eq!(files("ours"), files("theirs"));
 }

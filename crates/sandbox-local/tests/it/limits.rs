@@ -205,4 +205,11 @@ async fn an_archive_that_is_too_large_for_the_workspace_is_refused_on_the_way() 
     packed.unwrap();
     restored.unwrap();
     assert_eq!(sandbox.out("ls").await, "a\n");
+    // And it has to fit by itself.
+    roomy.out("cp a b").await;
+    let (read, write) = tokio::io::duplex(64 << 10);
+    let (_, restored) =
+        tokio::join!(roomy.session.persist(Box::pin(write), &[]), sandbox.session.restore(Box::pin(read)));
+    assert!(restored.unwrap_err().to_string().contains("resources.disk"));
+    assert_eq!(sandbox.out("ls").await, "a\n", "what was there is there");
 }

@@ -81,7 +81,7 @@ impl Server {
             }
             Call::Write { path, options } => {
                 if let Some(disk) = &mut self.disk {
-                    disk.take(payload.len(), false)?;
+                    disk.take(payload.len())?;
                 }
                 files::write(&self.world, &path, &payload, &options).and_then(|()| done())
             }
@@ -109,8 +109,14 @@ impl Server {
             Call::Persist { without } => self.answer_job(id, &Task::Persist(without)),
             Call::Feed { job } => {
                 if let Some(disk) = &mut self.disk {
-                    let found = self.jobs.get_mut(&job).filter(|found| found.child.is_some());
-                    let room = disk.take(payload.len(), found.as_ref().is_some_and(|found| found.anew));
+                    let mut found = self.jobs.get_mut(&job).filter(|found| found.child.is_some());
+                    let room = match found {
+                        Some(ref mut found) if found.anew => {
+                            found.fed += payload.len() as u64;
+                            disk.take_anew(found.fed)
+                        }
+                        _ => disk.take(payload.len()),
+                    };
                     if let (Some(found), Err(failure)) = (found, room) {
                         // It takes back what it can.
                         found.give_up();
