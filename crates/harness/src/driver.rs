@@ -26,7 +26,7 @@ use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
 use mooring_model::{ModelClient, Prices, ToolSpec};
-use mooring_sandbox::SandboxSession;
+use mooring_sandbox::{ExposedPort, SandboxSession};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -257,6 +257,8 @@ struct Driver<'h> {
     /// What checks each of its guardrails, or why nothing can.
     guards: Vec<Result<Arc<dyn Guardrail>, String>>,
     session: Option<Arc<dyn SandboxSession>>,
+    /// What of it is reached from outside.
+    ports: Vec<ExposedPort>,
     /// The session whose workspace this run's begins with.
     fork_of: Option<Arc<dyn SandboxSession>>,
     /// Happened, folded, and not yet appended.
@@ -281,6 +283,7 @@ impl<'h> Driver<'h> {
             specs,
             state,
             session: None,
+            ports: Vec::new(),
             fork_of: None,
             outbox: Vec::new(),
             cancel: host.cancel.child_token(),
@@ -297,6 +300,7 @@ impl<'h> Driver<'h> {
         };
         drop(watch);
         self.alarm = None;
+        self.close_ports().await;
         if let Some(session) = self.session.take() {
             self.stop(session.as_ref()).await;
         }

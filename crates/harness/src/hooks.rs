@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use mooring_capability::BoxFuture;
 use mooring_journal::event::{
-    ApprovalAnswered, ApprovalRequested, CancelRequested, ContextAdded, DriverAttached, GuardrailChecked,
-    HandedOff, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, RunFinished, RunStarted,
-    SandboxLost, SandboxReady, SandboxRequested, ToolCompleted, ToolRequested, ToolSuspended,
+    ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff,
+    ModelCompleted, ModelFailed, ModelRequested, OutputChecked, RunFinished, RunStarted, SandboxLost,
+    SandboxReady, SandboxRequested, SnapshotFailed, SnapshotTaken, ToolCompleted, ToolRequested,
+    ToolSuspended,
 };
 use mooring_journal::{Event, Record, RunId};
 
@@ -90,8 +92,12 @@ hooks! {
         started: RunStarted,
         /// A driver took it: at its start, and at each resume.
         attached: DriverAttached,
+        /// A tenant's account has set something aside for it.
+        granted: BudgetGranted,
         /// Somebody asked to cancel it.
         cancelling: CancelRequested,
+        /// It has used up its time.
+        expired: DeadlinePassed,
         /// It is over, or waits for a person.
         finished: RunFinished,
     }
@@ -105,6 +111,12 @@ hooks! {
         lost: SandboxLost,
         /// What the workspace says about itself joined the conversation.
         context: ContextAdded,
+        /// Something in it asked for the network, and was let through or refused.
+        egress: Egress,
+        /// A snapshot of the workspace was taken.
+        snapshot: SnapshotTaken,
+        /// One could not be taken.
+        snapshot_failed: SnapshotFailed,
     }
     /// Told of calls of the model.
     ModelHook as model {
@@ -114,6 +126,15 @@ hooks! {
         completed: ModelCompleted,
         /// It could not be asked.
         failed: ModelFailed,
+    }
+    /// Told of conversations that are shortened.
+    CompactionHook as compaction {
+        /// A summary is about to be asked for.
+        requested: CompactionRequested,
+        /// It took the place of what it summarises.
+        completed: Compacted,
+        /// It could not be had, or was not worth it.
+        failed: CompactionFailed,
     }
     /// Told of tool calls.
     ToolHook as tool {

@@ -30,8 +30,8 @@ pub use error::HarnessError;
 pub use fork::{Fork, Forked, RestoredWorkspace, anew, fork, nearest_snapshot, restore_workspace};
 pub use guardrail::{Guardrail, GuardrailAction, GuardrailSpec, Stage, Subject, Verdict};
 pub use hooks::{
-    ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook, SandboxHook,
-    ToolHook,
+    ApprovalHook, CheckHook, CompactionHook, HandoffHook, HookResult, Hooks, ModelHook, Moment, RunHook,
+    SandboxHook, ToolHook,
 };
 pub use machine::{
     Approval, Call, CallStatus, Check, FoldError, Next, SandboxState, Snapshots, State, Status,

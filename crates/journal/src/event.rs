@@ -284,8 +284,21 @@ pub struct SandboxReady {
     /// What was staged: files, bytes, digest, commits. Absent when it had been staged before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staged: Option<Value>,
+    /// Where the ports that its manifest exposes are reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Exposed>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
+}
+
+/// A port in the sandbox that is reached from outside, for as long as its driver lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Exposed {
+    /// The port in the sandbox.
+    pub port: u16,
+    /// Where it is reached on the driver's machine: `127.0.0.1:8080`.
+    pub address: String,
 }
 
 /// The sandbox could not be made, or was lost.

@@ -137,6 +137,7 @@ list! {
     }
     network {
         a_server_inside_is_reached_and_no_other
+        an_exposed_port_is_at_this_machines_loopback_address
         there_is_no_way_out_unless_one_is_served
     }
     lifecycle {

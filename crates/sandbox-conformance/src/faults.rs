@@ -13,16 +13,20 @@ use crate::bench::{Bench, SOON, in_workspace};
 pub(crate) async fn a_transport_that_is_a_black_hole_is_noticed(bench: &Bench) {
     let sandbox = bench.sandbox().await;
     let faults = bench.backend.faults();
+    sandbox.out("echo kept > kept").await;
     let process = sandbox.session.spawn(ExecRequest::shell("echo before; sleep 1000")).await.unwrap();
     process.output(Cursor(0), 100, SOON).await.unwrap();
     faults.freeze(sandbox.session.as_ref()).await;
     // Whoever waits is told in time, and a stop ends the sandbox even so.
     let result = collect(process.as_ref(), Some(Duration::from_secs(2))).await.unwrap();
     assert_eq!(result.outcome, Outcome::TransportLost);
-    // It says that it had to use force, or that it had not.
-    let _ = sandbox.session.stop().await;
+    // So is whoever has sent an archive there. The stop says that it had to use force, or that it had not.
+    let archive = tar(|writer| file(writer, "new", ""));
+    let (restored, _) = tokio::join!(sandbox.session.restore(reader(archive)), sandbox.session.stop());
+    let lost = restored.unwrap_err();
+    assert!(lost.session_lost(), "{lost}");
     sandbox.session.start().await.unwrap();
-    assert_eq!(sandbox.out("echo fine").await, "fine\n");
+    assert_eq!(sandbox.out("cat kept; ls").await, "kept\nkept\n");
 }
 
 pub(crate) async fn a_sandbox_that_paused_goes_on(bench: &Bench) {

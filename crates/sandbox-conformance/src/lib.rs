@@ -16,6 +16,7 @@
 mod archives;
 mod bench;
 mod cases;
+mod disk;
 mod exec;
 mod faults;
 mod files;
@@ -37,6 +38,8 @@ use mooring_sandbox::{BoxFuture, SandboxClient, SandboxSession};
 
 pub use bench::{Bench, run};
 pub use cases::CASES;
+pub use disk::SmallDisk;
+pub use terminals::{on_terminal, read_until};
 
 /// One thing that every backend does.
 #[derive(Debug, Clone, Copy)]

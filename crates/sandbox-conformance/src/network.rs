@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mooring_sandbox::{BoxFuture, ByteStream, EgressHandler, ExecRequest, SandboxError};
+use mooring_manifest::Manifest;
+use mooring_sandbox::{
+    BoxFuture, ByteStream, EgressHandler, ExecRequest, ExposedPort, SandboxError, SandboxSession,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::bench::{Bench, SOON, exited};
 
@@ -52,6 +56,50 @@ pub(crate) async fn a_server_inside_is_reached_and_no_other(bench: &Bench) {
     let ((), read) = tokio::join!(writing, reading);
     read.unwrap().unwrap();
     assert!(back == sent, "{} bytes of {} came back", back.len(), sent.len());
+}
+
+pub(crate) async fn an_exposed_port_is_at_this_machines_loopback_address(bench: &Bench) {
+    if !bench.client.support().ports {
+        return bench.left_out("it has no way in");
+    }
+    let manifest = Manifest::from_json(r#"{"x-mooring": {"ports": [45917]}}"#).unwrap();
+    let sandbox = bench.with_manifest(manifest).await;
+    let port = ExposedPort::open(&sandbox.session, 45917, None).await.unwrap();
+    // The number is taken now, and another one is found.
+    let second = ExposedPort::open(&sandbox.session, 45917, None).await.unwrap();
+    assert_eq!((port.inside(), second.inside()), (45917, 45917));
+    assert_ne!(port.address(), second.address());
+    let taken = ExposedPort::open(&sandbox.session, 45917, Some(port.address().port())).await.unwrap_err();
+    assert!(matches!(taken, SandboxError::Port { port: 45917, .. }), "{taken}");
+    // Nobody listens inside: so says the connection.
+    let mut early = TcpStream::connect(port.address()).await.unwrap();
+    let nobody = tokio::time::timeout(SOON, early.read(&mut [0])).await.unwrap();
+    assert_eq!(nobody.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+
+    let _server = sandbox.session.spawn(ExecRequest::shell(SERVER)).await.unwrap();
+    let give_up = tokio::time::Instant::now() + SOON;
+    let ask = async || {
+        let mut stream = TcpStream::connect(second.address()).await?;
+        stream.write_all(b"heard").await?;
+        stream.shutdown().await?;
+        let mut back = String::new();
+        stream.read_to_string(&mut back).await.map(|_| back)
+    };
+    let back = loop {
+        match tokio::time::timeout(SOON, ask()).await.unwrap() {
+            Ok(back) => break back,
+            Err(error) => assert!(tokio::time::Instant::now() < give_up, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(back, "heard");
+    let address = port.address();
+    port.close().await;
+    assert!(TcpStream::connect(address).await.is_err(), "it is closed");
+    // It keeps no sandbox alive.
+    let session: std::sync::Weak<dyn SandboxSession> = Arc::downgrade(&sandbox.session);
+    drop(sandbox);
+    assert!(session.upgrade().is_none());
 }
 
 /// Answers each connection with what it said, and counts.

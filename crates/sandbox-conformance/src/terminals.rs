@@ -9,15 +9,19 @@ use crate::bench::{Bench, SOON, exited, seen};
 
 const NONE: &str = "it has no terminals";
 
-fn on_terminal(line: &str) -> ExecRequest {
+/// A shell line on a terminal of 30 lines with 100 columns, to be typed at.
+pub fn on_terminal(line: &str) -> ExecRequest {
     let mut request = ExecRequest::shell(line).timeout(SOON * 3);
     request.tty = Some(TtySize { rows: 30, cols: 100 });
     request.stdin = Stdin::Open;
     request
 }
 
-/// Reads until the output ends with `end`.
-async fn read_until(process: &dyn Process, end: &str) -> String {
+/// Reads a process's output from its beginning until it ends with `end`.
+///
+/// # Panics
+/// Where it ends in another way.
+pub async fn read_until(process: &dyn Process, end: &str) -> String {
     let mut text = String::new();
     let mut cursor = Cursor(0);
     while !text.ends_with(end) {

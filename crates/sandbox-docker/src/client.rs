@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::RemoveVolumeOptions;
 use mooring_manifest::Manifest;
 use mooring_manifest::extension::{Image, Network};
 use mooring_sandbox::{
@@ -23,7 +22,7 @@ use crate::build::build;
 use crate::container::{DockerLaunch, name, remove};
 use crate::engine::{Engine, absent, refused};
 use crate::image;
-use crate::owner::SESSION;
+use crate::prune::{Pruned, labels, prune, remove_volume};
 use crate::reap::{Reaped, reap};
 
 /// This backend's id.
@@ -119,7 +118,21 @@ impl DockerSandboxClient {
 
     /// Removes containers of sessions whose process has died. Happens by itself when the first session is made.
     pub async fn reap(&self) -> Result<Vec<Reaped>, SandboxError> {
-        reap(self.engine.docker().await?).await
+        reap(self.engine.docker().await?, false).await
+    }
+
+    /// Removes what [`DockerSandboxClient::reap`] does, and the workspaces that sessions of this client's state directory
+    /// left on the engine, where `unused` says so, given a session's id and when its workspace was made (milliseconds
+    /// since the Unix epoch). What a container serves stays. With `look_only` nothing is removed.
+    ///
+    /// # Errors
+    /// [`SandboxError::Isolation`] where the engine does not answer; [`SandboxError::File`].
+    pub async fn prune(
+        &self,
+        look_only: bool,
+        unused: &(dyn Fn(&str, i64) -> bool + Sync),
+    ) -> Result<Pruned, SandboxError> {
+        prune(self.engine.docker().await?, &self.options.state_dir, look_only, unused).await
     }
 
     fn open(&self, id: &str, stored: Stored) -> Arc<dyn SandboxSession> {
@@ -171,10 +184,10 @@ impl DockerSandboxClient {
             None => Workspace::Volume,
         };
         let docker = self.engine.docker().await?;
-        self.reaped.get_or_try_init(|| async { reap(docker).await.map(drop) }).await?;
+        self.reaped.get_or_try_init(|| async { reap(docker, false).await.map(drop) }).await?;
         let image = image::find(docker, &self.image(docker, &manifest).await?).await?;
         if workspace == Workspace::Volume {
-            make_volume(docker, &id).await?;
+            make_volume(docker, &id, &self.options.state_dir).await?;
         }
         let image_variables = image.environment.keys().cloned().collect();
         let mut environment = image.environment;
@@ -224,10 +237,7 @@ impl DockerSandboxClient {
         let docker = self.engine.docker().await?;
         remove(docker, &name(id)).await?;
         if stored.workspace == Workspace::Volume {
-            match docker.remove_volume(&name(id), None::<RemoveVolumeOptions>).await {
-                Err(error) if absent(&error) => {}
-                removed => removed.map_err(|error| refused("removal of a volume", error))?,
-            }
+            remove_volume(docker, id).await?;
         }
         let folder = self.folder(id);
         match fs_err::remove_dir_all(&folder) {
@@ -256,6 +266,7 @@ impl SandboxClient for DockerSandboxClient {
                 ..ResourceSupport::default()
             },
             network: NetworkSupport { deny: true, allow: false, unrestricted: true },
+            ports: true,
             image: true,
             setup: true,
             ..Support::default()
@@ -275,10 +286,10 @@ impl SandboxClient for DockerSandboxClient {
     }
 }
 
-async fn make_volume(docker: &Docker, id: &str) -> Result<(), SandboxError> {
+async fn make_volume(docker: &Docker, id: &str, state_dir: &Path) -> Result<(), SandboxError> {
     let volume = VolumeCreateRequest {
         name: Some(name(id)),
-        labels: Some([(SESSION.to_owned(), id.to_owned())].into()),
+        labels: Some(labels(id, state_dir)),
         ..VolumeCreateRequest::default()
     };
     // One that is there already is this session's, made before a crash.
@@ -321,6 +332,6 @@ fn read_state(state: &SessionState) -> Result<Stored, SandboxError> {
     })
 }
 
-fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
+pub(crate) fn file(operation: &'static str, path: &Path, error: &std::io::Error) -> SandboxError {
     SandboxError::File { operation, path: path.display().to_string(), reason: error.to_string() }
 }

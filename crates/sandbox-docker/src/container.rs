@@ -79,6 +79,7 @@ impl Launch for DockerLaunch {
                 linger: None,
                 layers: Vec::new(),
                 grants: Vec::new(),
+                mounts: Vec::new(),
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })
         })

@@ -8,7 +8,8 @@
 //!
 //! The workspace is a volume (or the caller's directory) and outlives its container, which exists only while the
 //! session runs: it ends when its socket is closed, as it is when the harness dies, and the engine then removes it.
-//! What is left of a crash in between is found by its labels and removed (see [`DockerSandboxClient::reap`]).
+//! What is left of a crash in between is found by its labels and removed (see [`DockerSandboxClient::reap`]), and so are
+//! workspaces that nobody names any more (see [`DockerSandboxClient::prune`]).
 
 mod build;
 mod client;
@@ -16,8 +17,10 @@ mod container;
 mod engine;
 mod image;
 mod owner;
+mod prune;
 mod reap;
 
 pub use client::{DockerOptions, DockerSandboxClient};
 pub use mooring_supervisor::Limits;
+pub use prune::Pruned;
 pub use reap::Reaped;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::careless::OpenProxy;
 use crate::outside::Outside;
-use crate::{Against, Attempt, Ground, Target};
+use crate::{Against, Attempt, Ground, Target, way_out};
 
 /// Makes the list, and the macros that make tests of it.
 macro_rules! list {
@@ -94,6 +94,15 @@ list! {
     network WayOut {
         asks_the_way_out_for_a_host_that_it_may_not_have
     }
+    allowed AllowList {
+        has_the_way_out_look_a_secret_up
+        names_another_server_in_a_handshake
+        names_another_server_in_a_request
+        hides_a_host_before_a_character_that_ends_it
+        is_led_to_the_host_by_an_allowed_name
+        follows_a_redirect_to_the_host
+        has_an_allowed_server_relay_a_tunnel
+    }
     harness Care {
         leads_a_write_out_by_a_link
         leads_a_read_out_by_a_link
@@ -114,10 +123,16 @@ pub fn holds(name: &str, target: &dyn Target) {
         let attempt = find(name);
         let sandbox = target.guarded().await;
         let session = Arc::clone(&sandbox.session);
-        if let (Against::WayOut, Some(handler)) = (attempt.against, &sandbox.way_out) {
-            session.egress().unwrap().serve(Arc::clone(handler)).await.unwrap();
+        let outside = Outside::new();
+        let guard = match attempt.against {
+            Against::WayOut => Some(way_out::unrestricted()),
+            Against::AllowList => Some(way_out::allow_list(&outside)),
+            Against::Isolation | Against::Care => None,
+        };
+        if let Some(guard) = guard {
+            session.egress().unwrap().serve(guard).await.unwrap();
         }
-        let ground = Ground { sandbox, outside: Outside::new(), careless: false };
+        let ground = Ground { sandbox, outside, careless: false };
         match make(attempt, &ground).await {
             Ok(got) => assert!(got.is_empty(), "{name} gets out: {got:?}"),
             Err(why) => say(&format!("{name} was not tried: {why}")),
@@ -135,12 +150,14 @@ pub fn bites(name: &str, target: &dyn Target) {
         if attempt.needs_root && !rustix::process::geteuid().is_root() {
             return say(&format!("{name}: the kernel itself keeps an ordinary user from it"));
         }
-        let guarded = attempt.against == Against::WayOut;
+        let guarded = attempt.is_through_the_way_out();
         let sandbox = if guarded { target.guarded().await } else { target.open().await };
+        let outside = Outside::new();
         if guarded {
-            sandbox.session.egress().unwrap().serve(Arc::new(OpenProxy)).await.unwrap();
+            let open = OpenProxy { names: Arc::clone(&outside.names) };
+            sandbox.session.egress().unwrap().serve(Arc::new(open)).await.unwrap();
         }
-        let ground = Ground { sandbox, outside: Outside::new(), careless: attempt.against == Against::Care };
+        let ground = Ground { sandbox, outside, careless: attempt.against == Against::Care };
         match make(attempt, &ground).await {
             Ok(got) => assert!(!got.is_empty(), "{name} does not get out of what does not hold it"),
             Err(why) => say(&format!("{name} was not tried: {why}")),

@@ -9,27 +9,31 @@
 //! ```
 //!
 //! makes a module `holds` and a module `bites`, with one test of each attempt. A target that cannot be had without its
-//! protections uses `mooring_sandbox_escape::holds!` alone. The sandbox must have `python3`.
+//! protections uses `mooring_sandbox_escape::holds!`, and [`bites()`] for attempts through the way out. The sandbox must have `python3`.
 //!
 //! What an attempt got is never believed from inside alone where it can be seen outside: a file that appears, a
 //! connection that arrives, a process that dies ([`Outside`]).
 
 #![expect(clippy::unwrap_used, reason = "these are tests: a failed expectation is the report")]
 
+mod allowed;
 mod attempts;
 mod careless;
 mod files;
+mod front;
 mod ground;
 mod harness;
 mod kernel;
+mod knocks;
 mod network;
 mod outside;
 mod processes;
+mod way_out;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mooring_sandbox::{BoxFuture, EgressHandler, SandboxClient, SandboxSession};
+use mooring_sandbox::{BoxFuture, SandboxClient, SandboxSession};
 
 pub use attempts::{ATTEMPTS, bites, holds};
 pub use ground::Ground;
@@ -62,8 +66,6 @@ pub struct Started {
     pub limits_processes: bool,
     /// Whether its memory is limited.
     pub limits_memory: bool,
-    /// The proxy that guards the way out, where there is one. It must let nothing reach an address of this host.
-    pub way_out: Option<Arc<dyn EgressHandler>>,
 }
 
 /// One way out that is tried.
@@ -85,8 +87,17 @@ pub(crate) enum Against {
     Isolation,
     /// The care that the harness takes with what lies in the workspace.
     Care,
-    /// The guard of the way out.
+    /// The guard of the way out, when it allows all but this host.
     WayOut,
+    /// The same when it has an allow-list.
+    AllowList,
+}
+
+impl Attempt {
+    /// Whether it is made through the way out: what stops it can be switched off whatever the backend.
+    pub fn is_through_the_way_out(&self) -> bool {
+        matches!(self.against, Against::WayOut | Against::AllowList)
+    }
 }
 
 /// What was got, empty where nothing was; or why it could not be tried here.

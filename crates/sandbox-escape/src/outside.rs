@@ -1,27 +1,35 @@
 //! What is outside: things that nothing in a sandbox may reach, and that notice when it does.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
 use tempfile::TempDir;
+
+use crate::front::Front;
+use crate::knocks::Knocks;
+use crate::way_out::Names;
 
 /// A file with a secret in a directory that anybody may write to; servers of each kind; a process.
 #[derive(Debug)]
 pub struct Outside {
     folder: TempDir,
     secret: String,
-    tcp: TcpListener,
+    tcp: Knocks,
     udp: UdpSocket,
     socket: UnixListener,
     hidden: UnixListener,
     process: Mutex<Child>,
+    /// The server that an allow-list names.
+    pub(crate) allowed: Front,
+    /// What looks names up for the way out.
+    pub(crate) names: Arc<Names>,
 }
 
 impl Outside {
@@ -34,9 +42,8 @@ impl Outside {
         fs::set_permissions(folder.path().join("socket"), std::fs::Permissions::from_mode(0o777)).unwrap();
         let hidden = SocketAddr::from_abstract_name(&secret).unwrap();
         let hidden = UnixListener::bind_addr(&hidden).unwrap();
-        let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
+        let tcp = Knocks::start();
         let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
-        tcp.set_nonblocking(true).unwrap();
         udp.set_nonblocking(true).unwrap();
         socket.set_nonblocking(true).unwrap();
         hidden.set_nonblocking(true).unwrap();
@@ -47,7 +54,9 @@ impl Outside {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Self { folder, secret, tcp, udp, socket, hidden, process: Mutex::new(process) }
+        let allowed = Front::start(tcp.port());
+        let process = Mutex::new(process);
+        Self { folder, secret, tcp, udp, socket, hidden, process, allowed, names: Arc::default() }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -56,6 +65,11 @@ impl Outside {
 
     pub(crate) fn secret_file(&self) -> PathBuf {
         self.folder.path().join("secret")
+    }
+
+    /// The port at which nothing may arrive.
+    pub(crate) fn port(&self) -> u16 {
+        self.tcp.port()
     }
 
     pub(crate) fn secret(&self) -> &str {
@@ -71,7 +85,8 @@ impl Outside {
             ("SECRET_FILE", path(self.secret_file())),
             ("SOCKET", path(self.folder.path().join("socket"))),
             ("ABSTRACT", self.secret.clone()),
-            ("PORT", self.tcp.local_addr().unwrap().port().to_string()),
+            ("PORT", self.port().to_string()),
+            ("ALLOWED_PORT", self.allowed.port().to_string()),
             ("UDP_PORT", self.udp.local_addr().unwrap().port().to_string()),
             ("ADDRESSES", addresses.join(" ")),
             ("HOST_PID", self.process.lock().unwrap_or_else(PoisonError::into_inner).id().to_string()),
@@ -91,7 +106,7 @@ impl Outside {
             seen.push("a file outside was changed".to_owned());
         }
         let nothing = |kind| kind == ErrorKind::WouldBlock;
-        if !matches!(self.tcp.accept(), Err(error) if nothing(error.kind())) {
+        if self.tcp.noticed() {
             seen.push("a TCP connection arrived".to_owned());
         }
         if !matches!(self.udp.recv(&mut [0; 2048]), Err(error) if nothing(error.kind())) {
@@ -103,6 +118,7 @@ impl Outside {
         if !matches!(self.hidden.accept(), Err(error) if nothing(error.kind())) {
             seen.push("a connection to an abstract socket arrived".to_owned());
         }
+        seen.extend(self.allowed.noticed());
         if let Some(status) = self.process.lock().unwrap_or_else(PoisonError::into_inner).try_wait().unwrap()
         {
             seen.push(format!("a process outside ended: {status}"));

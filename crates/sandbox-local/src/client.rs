@@ -9,11 +9,12 @@ use mooring_manifest::Manifest;
 use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
-    SessionState, Support,
+    SessionState, StorageHost, Support, mounts_alone,
 };
 use mooring_supervisor::{Grant, Hello, Level, Limits, Task, is_root, more_users, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::grants::{self, HostGrant};
 use crate::launch::{LocalLaunch, start_supervisor};
@@ -57,6 +58,7 @@ impl LocalOptions {
 pub struct LocalSandboxClient {
     options: LocalOptions,
     sessions: Sessions,
+    storage: Option<Arc<dyn StorageHost>>,
 }
 
 /// What a session's state holds beside its id.
@@ -77,6 +79,9 @@ pub(crate) struct Stored {
     /// What it sees of this host beside the workspace.
     #[serde(default)]
     pub(crate) grants: Vec<Grant>,
+    /// A manifest with what it mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mounts: Option<Value>,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -91,7 +96,13 @@ impl Stored {
 impl LocalSandboxClient {
     /// Local sandboxes as `options` say. Touches nothing yet.
     pub fn new(options: LocalOptions) -> Self {
-        Self { options, sessions: Sessions::default() }
+        Self { options, sessions: Sessions::default(), storage: None }
+    }
+
+    /// The same for manifests that mount storage, which this serves.
+    pub fn with_storage(mut self, storage: Arc<dyn StorageHost>) -> Self {
+        self.storage = Some(storage);
+        self
     }
 
     fn open(&self, id: &str, stored: Stored) -> Arc<SupervisedSession> {
@@ -107,6 +118,7 @@ impl LocalSandboxClient {
                 stored,
                 linger: self.options.linger,
                 state_dir: self.options.state_dir.clone(),
+                storage: self.storage.clone(),
             };
             SupervisedSession::new(state, root, Box::new(launch))
         })
@@ -143,6 +155,30 @@ impl LocalSandboxClient {
         Ok(())
     }
 
+    /// What a session's state keeps of the mounts.
+    fn mounts(&self, manifest: &Manifest) -> Result<Option<Value>, SandboxError> {
+        let Some(alone) = mounts_alone(manifest)? else { return Ok(None) };
+        let unsupported = |reason: &str| SandboxError::Unsupported {
+            operation: "mounts".into(),
+            backend: BACKEND.into(),
+            reason: reason.into(),
+        };
+        if self.options.isolation != Level::Namespaces {
+            return Err(unsupported(
+                "without isolation there is nobody but you to mount them; use isolation",
+            ));
+        }
+        if self.storage.is_none() {
+            return Err(unsupported("nobody serves them here; give the client a StorageHost"));
+        }
+        if self.options.linger.is_some() {
+            return Err(unsupported(
+                "a sandbox that lives on between commands has nobody who serves them meanwhile; use it in a run",
+            ));
+        }
+        Ok(Some(alone.to_value()))
+    }
+
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
         check_id(&request.session_id)?;
         let manifest = request.manifest;
@@ -163,6 +199,7 @@ impl LocalSandboxClient {
             });
         }
         let grants = self.grants(&manifest)?;
+        let mounts = self.mounts(&manifest)?;
         let workspace = match &request.workspace {
             Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
@@ -175,6 +212,7 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
+            mounts,
             resources: manifest.extension.resources,
             grants,
             environment: manifest.resolved_environment(),
@@ -217,7 +255,7 @@ impl LocalSandboxClient {
         let folder = store::folder(&self.options.state_dir, id);
         if stored.many_users() && stored.private && !is_root() && folder.exists() {
             let task = Task::Discard { folder: folder.clone() };
-            return match ask(id, start_supervisor(id, None)?, task).await? {
+            return match ask(id, start_supervisor(id, None, Vec::new())?, task).await? {
                 Hello::Done => Ok(()),
                 Hello::Failed(failure) => Err(translate("remove", failure)),
                 other => Err(gone(id, format!("the supervisor said {other:?}"))),
@@ -271,10 +309,17 @@ impl LocalSandboxClient {
         let launch = LocalLaunch {
             id: format!("{}-trial", &id[..id.len().min(40)]),
             folder,
-            stored: Stored { workspace, users: Vec::new(), groups: Vec::new(), ..stored.clone() },
+            stored: Stored {
+                workspace,
+                users: Vec::new(),
+                groups: Vec::new(),
+                mounts: None,
+                ..stored.clone()
+            },
             limits: Limits::default(),
             linger: None,
             state_dir: state_dir.clone(),
+            storage: None,
         };
         let state = SessionState { backend: BACKEND.into(), session_id: launch.id.clone(), data: ().into() };
         let session = SupervisedSession::new(state, stored.root.clone(), Box::new(launch));
@@ -300,6 +345,7 @@ impl SandboxClient for LocalSandboxClient {
         Support {
             users: self.users().is_ok(),
             path_grants: isolated,
+            mounts: isolated && self.storage.is_some() && self.options.linger.is_none(),
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.
@@ -310,6 +356,8 @@ impl SandboxClient for LocalSandboxClient {
                 disk: isolated,
                 wall_clock: true,
             },
+            // Without isolation a server in the sandbox listens at this machine's own address already.
+            ports: isolated,
             setup: true,
             ..Support::default()
         }

@@ -12,6 +12,7 @@ mod client;
 mod credential;
 mod error;
 mod exec;
+mod exposed;
 mod file;
 mod git;
 mod lock;
@@ -22,6 +23,7 @@ mod plan;
 mod session;
 mod source;
 mod stage;
+mod storage;
 mod support;
 mod verify;
 
@@ -32,6 +34,7 @@ pub use exec::{
     Captured, CommandLine, Cursor, ExecRequest, ExecResult, OUTPUT_LIMIT, Outcome, OutputChunk, OutputPiece,
     Process, Stdin, Stream, TtySize, collect,
 };
+pub use exposed::ExposedPort;
 pub use file::{FileKind, FileStat, WriteOptions};
 pub use lock::{Lock, Locked};
 pub use materialise::{Materialised, SetUp, apply_to_dir, materialise, materialise_entries, set_up};
@@ -39,6 +42,7 @@ pub use network::{Access, ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler
 pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{HostWorkspace, Isolation, SandboxSession};
+pub use storage::{PlacedMount, Storage, StorageHost, mounts, mounts_alone};
 
 /// A boxed future, for the object-safe traits.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -10,7 +10,7 @@ use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError, Rel
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
 use crate::support::check_support;
-use crate::{Credentials, SandboxError, Support};
+use crate::{Credentials, SandboxError, Support, mounts};
 
 /// A manifest, checked against a backend and the host it takes files from.
 #[derive(Debug, Clone)]
@@ -33,8 +33,6 @@ pub(crate) struct Step {
     pub(crate) mode: u32,
     /// Group of the entry itself; empty for none.
     pub(crate) group: String,
-    /// Whether it is looked at after it was staged: what is mounted looks as its backend makes it.
-    pub(crate) verified: bool,
     pub(crate) content: Content,
 }
 
@@ -85,11 +83,17 @@ impl Plan {
             reason: ManifestError::Invalid(problems).to_string(),
         })?;
         check_support(manifest, support, backend)?;
+        mounts(manifest)?;
         let mut sources = Sources { path: base, opened: None };
         let options = git_options(manifest);
         let (mut steps, mut named) = (Vec::new(), Named::default());
         for located in manifest.located() {
             let Located { path: Some(path), entry, .. } = located else { continue };
+            if matches!(entry.kind, EntryKind::Mount(_)) {
+                // Whoever mounts makes the place for it, and nothing else belongs there.
+                named.add(path.as_ref(), false);
+                continue;
+            }
             let content = sources.content(&entry.kind, options.get(&path).copied());
             let mut content = content.map_err(|fault| stage(path.as_str(), &fault))?;
             check_git(&mut content, path.as_str(), backend, credentials)?;
@@ -98,7 +102,6 @@ impl Plan {
                 path: PathBuf::from(path.as_str()),
                 mode: entry.permissions.mode(),
                 group: entry.group.as_ref().map(|group| group.name().to_owned()).unwrap_or_default(),
-                verified: !matches!(entry.kind, EntryKind::Mount(_)),
                 content,
             });
         }
@@ -178,7 +181,6 @@ impl Sources<'_> {
                 }
             },
             EntryKind::GitRepo(repo) => Content::Git(self.git(repo, options.cloned().unwrap_or_default())?),
-            // What is mounted is the backend's business; the place for it is ours.
             EntryKind::Dir(_) | EntryKind::Mount(_) => Content::Directory,
         })
     }

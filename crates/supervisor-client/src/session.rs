@@ -40,6 +40,11 @@ pub trait Launch: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Where storage is mounted, below the root.
+    fn mounts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether a sandbox has no other way out than [`Egress`].
     fn closed_network(&self) -> bool;
 }
@@ -234,7 +239,8 @@ impl SupervisedSession {
 
     async fn persist_now(&self, mut archive: ArchiveWriter, without: &[String]) -> Result<(), SandboxError> {
         let connection = self.connection()?;
-        let job = self.start_job(&connection, Call::Persist { without: without.to_vec() }).await?;
+        let without = [without, &self.launch.mounts()].concat();
+        let job = self.start_job(&connection, Call::Persist { without }).await?;
         let written = async {
             loop {
                 let (_, bytes) =

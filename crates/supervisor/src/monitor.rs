@@ -4,6 +4,7 @@
 //! serves. The child has the socket, the monitor has not, so nothing but the harness keeps the sandbox alive: when
 //! the harness is gone the child ends, the kernel ends everything with it, and the monitor removes the groups.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -66,6 +67,8 @@ fn start(door: Option<&str>) -> io::Result<i32> {
         None => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
         Some(path) => container::knock(path)?,
     };
+    // Where devices are handed out; else nothing that anybody reads.
+    let storage = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
@@ -100,21 +103,28 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(1);
         }
     };
-    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, decoder);
+    let ended = prepare_and_supervise(&setup, lingering.as_ref(), (socket, storage), decoder);
     if let Some(lingering) = &lingering {
         lingering.close();
     }
     ended
 }
 
+/// What a session's groups are named by. Its id alone would not do: another state directory may have the same.
+fn group_name(setup: &Setup) -> String {
+    let mut hasher = DefaultHasher::new();
+    setup.workspace.hash(&mut hasher);
+    format!("{}-{:08x}", setup.session, hasher.finish() as u32)
+}
+
 fn prepare_and_supervise(
     setup: &Setup,
     lingering: Option<&Lingering>,
-    socket: OwnedFd,
+    (socket, storage): (OwnedFd, OwnedFd),
     decoder: Decoder,
 ) -> io::Result<i32> {
     let mut groups = match Groups::make(
-        &setup.session,
+        &group_name(setup),
         &setup.limits,
         setup.level == Level::Namespaces && !identity::is_root(),
     ) {
@@ -124,7 +134,7 @@ fn prepare_and_supervise(
             return Ok(1);
         }
     };
-    let ended = supervise(setup, &mut groups, lingering, socket, decoder);
+    let ended = supervise(setup, &mut groups, lingering, (socket, storage), decoder);
     groups.remove();
     ended
 }
@@ -134,7 +144,7 @@ fn supervise(
     setup: &Setup,
     groups: &mut Groups,
     lingering: Option<&Lingering>,
-    socket: OwnedFd,
+    (socket, storage): (OwnedFd, OwnedFd),
     decoder: Decoder,
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
@@ -174,7 +184,8 @@ fn supervise(
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let result = Inner { setup, workspace, granted, groups, lingering }.run(&go, &socket, decoder);
+            let inner = Inner { setup, workspace, granted, groups, lingering, storage };
+            let result = inner.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
                 Err(failure) => {
@@ -198,7 +209,7 @@ fn supervise(
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, go, workspace, granted));
+    drop((socket, storage, go, workspace, granted));
     let code = wait_for(child)?;
     // Only now: its end tells the child that this process is gone.
     drop(give_go);
@@ -246,6 +257,8 @@ struct Inner<'a> {
     granted: Vec<OwnedFd>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
+    /// Where devices are handed out.
+    storage: OwnedFd,
 }
 
 impl Inner<'_> {
@@ -322,6 +335,7 @@ impl Inner<'_> {
     /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
     fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let root = self.workspace.is_some();
+        let devices = isolate::storage::devices(self.setup.mounts.len())?;
         identity::become_inside().map_err(|errno| refused("user namespace", errno))?;
         // Now, so that the groups that it was just put into are its root.
         sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
@@ -347,7 +361,9 @@ impl Inner<'_> {
             own = isolate::grants::trees(grants, false)?;
             &own
         };
-        mounts::enter(&self.setup.root, workspace, (grants, granted), accounts)?;
+        let storage = (&self.setup.mounts[..], &devices[..]);
+        mounts::enter(&self.setup.root, workspace, (grants, granted), accounts, storage)?;
+        isolate::storage::hand_out(&self.storage, devices)?;
         let agent = nix::unistd::Uid::from_raw(AGENT_ID);
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);

@@ -1,4 +1,5 @@
-//! A real Docker engine: the tests' own, started by whichever test needs it first and ended after the last.
+//! A real Docker engine: the tests' own, started by whichever test needs it first and ended after the last. Only root can
+//! start one; anybody else names one that runs, or goes without.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -8,8 +9,8 @@ use std::sync::OnceLock;
 
 use rustix::fs::FlockOperation;
 
-/// The variable that names another engine, as `unix:///run/docker.sock`, is `start` for one
-/// of the tests' own, or `none`.
+/// The variable that names another engine, as `unix:///run/docker.sock`, or is `none`. Where it is not set, root starts
+/// one, and nobody else has one.
 pub const DOCKER: &str = "MOORING_TEST_DOCKER";
 
 /// An image on the engine: busybox and nothing else.
@@ -28,13 +29,10 @@ pub fn docker() -> Option<PathBuf> {
     static ENGINE: OnceLock<Option<(PathBuf, Option<File>)>> = OnceLock::new();
     let found = ENGINE.get_or_init(|| {
         let found = match std::env::var(DOCKER) {
-            Ok(none) if none == "none" => {
-                say();
-                return None;
-            }
-            Ok(start) if start == "start" => self::start(),
+            Ok(none) if none == "none" => return say("=none"),
             Ok(named) => (PathBuf::from(named.trim_start_matches("unix://")), None),
-            Err(_) => start(),
+            Err(_) if rustix::process::geteuid().is_root() => start(),
+            Err(_) => return say(" is not set, and only root can start an engine"),
         };
         script(&["image".as_ref(), &found.0]);
         Some(found)
@@ -43,8 +41,9 @@ pub fn docker() -> Option<PathBuf> {
 }
 
 #[expect(clippy::print_stderr, reason = "a test says so on standard error")]
-fn say() {
-    eprintln!("left out: {DOCKER}=none");
+fn say<T>(why: &str) -> Option<T> {
+    eprintln!("left out: {DOCKER}{why}");
+    None
 }
 
 fn start() -> (PathBuf, Option<File>) {

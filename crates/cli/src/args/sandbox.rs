@@ -134,8 +134,9 @@ pub(crate) struct CpArgs {
 pub(crate) struct PortsArgs {
     /// The sandbox.
     pub(crate) sandbox: String,
-    /// Ports inside, each as PORT or HERE:PORT. Without HERE it is the same number, or else a free one.
-    #[arg(required = true, value_name = "[HERE:]PORT")]
+    /// Ports inside, each as PORT or HERE:PORT. Without HERE it is the same number, or else a free one. Without any it is
+    /// those of the sandbox's manifest.
+    #[arg(value_name = "[HERE:]PORT")]
     pub(crate) ports: Vec<String>,
 }
 

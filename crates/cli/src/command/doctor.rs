@@ -6,7 +6,6 @@ use std::time::Duration;
 use mooring_manifest::Manifest;
 use mooring_model::PROVIDERS;
 use mooring_sandbox::{CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
-use mooring_sandbox_docker::DockerSandboxClient;
 use mooring_sandbox_local::{LocalOptions, LocalSandboxClient};
 
 use crate::command_error::CommandError;
@@ -46,8 +45,8 @@ pub(crate) async fn doctor() -> Result<ExitCode, CommandError> {
         say(&Finding { good, what: check.name, detail: check.detail, hint: check.hint })?;
     }
     crate::view::line("sandbox (docker)")?;
-    let engine = match crate::host::docker_options(&home) {
-        Ok(options) => DockerSandboxClient::new(options).version().await.map_err(|error| error.to_string()),
+    let engine = match crate::host::docker(&home) {
+        Ok(docker) => docker.version().await.map_err(|error| error.to_string()),
         Err(error) => Err(error.message().to_owned()),
     };
     // One of two sandboxes: nothing is missing without it.

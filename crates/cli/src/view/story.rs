@@ -220,7 +220,15 @@ impl Story {
         });
         let backend = ready.state["backend"].as_str().unwrap_or("?");
         let level = if level == "none" { format!("{BAD}no isolation{BAD:#}{DIM}") } else { level.to_owned() };
-        format!("{DIM}sandbox {backend} · {level}{staged} · {}{DIM:#}\n", duration(ready.duration_ms))
+        let ports: String = ready
+            .ports
+            .iter()
+            .map(|exposed| {
+                format!("port {} of the sandbox is at {}\n", exposed.port, one_line(&exposed.address, 60))
+            })
+            .collect();
+        let took = duration(ready.duration_ms);
+        format!("{DIM}sandbox {backend} · {level}{staged} · {took}{DIM:#}\n{ports}")
     }
 
     fn answer(answer: &ModelCompleted) -> String {

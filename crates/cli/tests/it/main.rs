@@ -23,6 +23,7 @@ mod moor;
 mod network;
 mod ordinary_user;
 mod outputs;
+mod ports;
 mod sandbox;
 mod terminal;
 mod transfer;

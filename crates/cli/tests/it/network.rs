@@ -3,9 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use mooring_testkit::{PYTHON, docker};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use crate::moor::{Moor, exec, say};
+use crate::moor::{Moor, Ran, exec, say};
 
 const VALUE: &str = "the-value-that-no-sandbox-sees";
 
@@ -76,24 +77,38 @@ fn agent(port: u16) -> String {
 
 #[test]
 fn a_run_uses_a_secret_that_neither_its_sandbox_nor_its_journal_has() {
+    // `localhost` is what the test has a name for; a program would not use the proxy for it by itself.
+    let call = "curl -sS --noproxy '' -H \"Authorization: Bearer $API_KEY\" https://localhost:PORT/v1; \
+                curl -sS https://evil.test/; curl -sS https://evil.test/";
+    uses_a_secret("", call, |_| {});
+}
+
+#[test]
+fn a_run_in_a_container_uses_a_secret_that_neither_has() {
+    let Some(socket) = docker() else { return };
+    let call = "export no_proxy= NO_PROXY=; python3 -c \"import os, urllib.request as u
+print(u.urlopen(u.Request('https://localhost:PORT/v1', headers={'Authorization': 'Bearer ' + os.environ['API_KEY']})).read())\"
+for i in 1 2; do python3 -c \"import urllib.request as u; u.urlopen('https://evil.test/')\"; done";
+    let sandbox = format!("[sandbox]\nbackend = \"docker\"\nimage = \"{PYTHON}\"\n");
+    let ran = uses_a_secret(&sandbox, call, |command| {
+        command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    });
+    crate::docker::remove_volumes(&ran.out);
+}
+
+/// A run whose agent makes this call in such a sandbox.
+fn uses_a_secret(sandbox: &str, call: &str, change: impl Fn(&mut Command)) -> Ran {
     let moor = Moor::new();
     let mut server = Server::start(&moor);
     let port = server.port;
-    moor.write("caller.toml", &agent(port));
-    // `localhost` is what the test has a name for; a program would not use the proxy for it by itself.
-    let call = format!(
-        "curl -sS --noproxy '' -H \"Authorization: Bearer $API_KEY\" https://localhost:{port}/v1; curl -sS https://evil.test/; \
-         curl -sS https://evil.test/"
-    );
+    moor.write("caller.toml", &(agent(port) + sandbox));
+    let call = call.replace("PORT", &port.to_string());
     moor.write("caller.jsonl", &(exec(0, &[&call]) + &say("called")));
     moor.write("home/config.toml", "[network]\nprivate = [\"localhost\"]\n");
-    let ran = moor
-        .command(&["run", "--agent", "caller.toml", "call"])
-        .env("MOOR_SECRET_API_KEY", VALUE)
-        .env("SSL_CERT_FILE", moor.path("authority.pem"))
-        .output()
-        .unwrap();
-    let ran = crate::moor::Ran::from(ran);
+    let mut command = moor.command(&["run", "--agent", "caller.toml", "call"]);
+    command.env("MOOR_SECRET_API_KEY", VALUE).env("SSL_CERT_FILE", moor.path("authority.pem"));
+    change(&mut command);
+    let ran = Ran::from(command.output().unwrap());
     assert_eq!(
         (ran.code, ran.last()["output"].as_str()),
         (Some(0), Some("called")),
@@ -147,6 +162,7 @@ fn a_run_uses_a_secret_that_neither_its_sandbox_nor_its_journal_has() {
         found.success()
     };
     assert!(!holds(&moor.home()));
+    ran
 }
 
 #[test]

@@ -23,7 +23,10 @@ impl One {
     fn new() -> Self {
         let moor = Moor::new();
         moor.write("project/main.py", "print(1)\n");
-        moor.write("m.yaml", "version: 1\nentries:\n  project: {type: local_dir, src: project}\n");
+        moor.write(
+            "m.yaml",
+            "version: 1\nentries:\n  project: {type: local_dir, src: project}\nx-mooring: {ports: [8123]}\n",
+        );
         assert_eq!(ok(&moor, &["sandbox", "create", "--name", "one", "--manifest", "m.yaml"]), "one\n");
         Self(moor)
     }
@@ -137,8 +140,7 @@ fn a_server_inside_is_reached_from_here() {
                  until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8123))' 2>/dev/null; \
                  do sleep 0.1; done";
     inside(moor, "one", serve);
-    let mut child =
-        moor.command(&["sandbox", "ports", "one", "8123"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = moor.command(&["sandbox", "ports", "one"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
         .unwrap();

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::workspace_context;
-use mooring_journal::event::{ContextAdded, Egress, SandboxLost, SandboxReady, SandboxRequested};
+use mooring_journal::event::{ContextAdded, Egress, Exposed, SandboxLost, SandboxReady, SandboxRequested};
 use mooring_journal::{Durability, Event};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{
-    Access, CreateRequest, Plan, SandboxClient, SandboxError, SandboxSession, SessionState, materialise,
+    Access, CreateRequest, ExposedPort, Plan, SandboxClient, SandboxError, SandboxSession, SessionState,
+    materialise,
 };
 use serde_json::Value;
 
@@ -34,23 +35,30 @@ impl Driver<'_> {
         }))?;
         self.flush(Durability::Power).await?;
 
+        self.close_ports().await;
         let began = self.now();
-        let starting = self.bring_up(client.as_ref(), &session_id);
+        let starting = async {
+            let (session, staged) = self.bring_up(client.as_ref(), &session_id).await?;
+            let ports = self.expose(&session).await?;
+            Ok::<_, SandboxError>((session, staged, ports))
+        };
         let brought_up = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Ok(()),
             brought_up = starting => brought_up,
         };
         match brought_up {
-            Ok((session, staged)) => {
+            Ok((session, staged, ports)) => {
                 let ready = SandboxReady {
                     session_id,
                     state: json(&session.state()),
                     isolation: session.isolation().as_ref().map(json).unwrap_or_default(),
                     staged,
+                    ports: ports.iter().map(exposed).collect(),
                     duration_ms: elapsed_ms(began, self.now()),
                 };
                 self.session = Some(session);
+                self.ports = ports;
                 self.push(Event::SandboxReady(ready))
             }
             Err(error) => {
@@ -86,6 +94,28 @@ impl Driver<'_> {
         self.push(Event::ContextAdded(added))
     }
 
+    /// Opens the ports that the manifest exposes.
+    async fn expose(&self, session: &Arc<dyn SandboxSession>) -> Result<Vec<ExposedPort>, SandboxError> {
+        let manifest = self.manifest()?;
+        let mut ports = Vec::with_capacity(manifest.extension.ports.len());
+        for port in manifest.extension.ports {
+            ports.push(ExposedPort::open(session, port, None).await?);
+        }
+        Ok(ports)
+    }
+
+    /// Closes them. Their addresses are free when this returns.
+    pub(super) async fn close_ports(&mut self) {
+        for port in std::mem::take(&mut self.ports) {
+            port.close().await;
+        }
+    }
+
+    fn manifest(&self) -> Result<Manifest, SandboxError> {
+        Manifest::from_value(&self.state.started.manifest)
+            .map_err(|error| SandboxError::Invalid { reason: error.to_string() })
+    }
+
     /// The session, running and staged; and what was staged now.
     async fn bring_up(
         &self,
@@ -106,8 +136,7 @@ impl Driver<'_> {
         if let Some(parent) = &self.fork_of {
             return self.fork(client, session_id, parent.as_ref()).await.map(|session| (session, None));
         }
-        let manifest = Manifest::from_value(&started.manifest)
-            .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
+        let manifest = self.manifest()?;
         let base = started.manifest_base.clone().unwrap_or_default();
         let plan = plan(client, &manifest, Path::new(&base)).await?;
         let workspace = self.state.sandbox.workspace.as_ref().map(Into::into);
@@ -133,8 +162,7 @@ impl Driver<'_> {
         session_id: &str,
         parent: &dyn SandboxSession,
     ) -> Result<Arc<dyn SandboxSession>, SandboxError> {
-        let manifest = Manifest::from_value(&self.state.started.manifest)
-            .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
+        let manifest = self.manifest()?;
         let request = CreateRequest { session_id: session_id.into(), manifest, workspace: None };
         let session = client.create(request).await?;
         session.start().await?;
@@ -157,6 +185,10 @@ pub(super) async fn plan(
     let plan = move || Plan::with_credentials(&manifest, &base, &support, backend, &credentials);
     let planned = tokio::task::spawn_blocking(plan).await;
     planned.map_err(|error| SandboxError::Invalid { reason: format!("planning was interrupted: {error}") })?
+}
+
+fn exposed(port: &ExposedPort) -> Exposed {
+    Exposed { port: port.inside(), address: port.address().to_string() }
 }
 
 /// What went out of a sandbox, as an event.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream;
+use mooring_capability::BoxFuture;
 use mooring_harness::{
-    Compaction, FoldError, HarnessError, Host, Limits, NewRun, State, Status, fold, resume, start,
+    Compaction, CompactionHook, FoldError, HarnessError, HookResult, Host, Limits, Moment, NewRun, State,
+    Status, fold, resume, start,
 };
 use mooring_journal::event::Compacted;
 use mooring_journal::{Event, Journal, JournalError, MemoryJournal, Record, RunId};
@@ -177,6 +179,30 @@ async fn a_long_conversation_is_shortened_before_the_model_is_asked() {
 }
 
 /// A script answers by how many answers came before, summaries included: they stand in it where they are asked for.
+/// Counts what it is told.
+#[derive(Default)]
+struct Told(AtomicU64);
+
+impl CompactionHook for Told {
+    fn completed<'a>(&'a self, _: &'a Moment, event: &'a Compacted) -> BoxFuture<'a, HookResult> {
+        assert!(event.from < event.to);
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn hooks_are_told_of_it() {
+    let journal = Arc::new(MemoryJournal::new());
+    let told = Arc::new(Told::default());
+    let mut host = with(journal.clone(), Arc::new(Worker::new(12)), Some(Notes::new(Some("notes".into()))));
+    host.hooks.compaction.push(Arc::clone(&told) as _);
+    start(&host, compacting(1_000)).await.unwrap();
+    let swapped = swaps(&events(journal.as_ref(), "r").await).len() as u64;
+    assert!(swapped > 0);
+    assert_eq!(told.0.load(Ordering::Relaxed), swapped);
+}
+
 #[tokio::test]
 async fn a_scripted_model_that_writes_its_own_summaries_goes_on_where_it_was() {
     let answer = |items: Vec<Item>| {

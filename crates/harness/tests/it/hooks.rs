@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mooring_capability::BoxFuture;
 use mooring_harness::{
-    Answer, ApprovalHook, CheckHook, HandoffHook, HookResult, Hooks, Live, ModelHook, Moment, Observer,
-    RunHook, SandboxHook, Status, ToolHook, answer, resume, start,
+    Answer, ApprovalHook, CheckHook, CompactionHook, HandoffHook, HookResult, Hooks, Live, ModelHook, Moment,
+    Observer, RunHook, SandboxHook, Status, ToolHook, answer, resume, start,
 };
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, ModelCompleted, ModelRequested, RunFinished, RunStarted,
@@ -80,6 +80,7 @@ struct Idle;
 impl SandboxHook for Idle {}
 impl HandoffHook for Idle {}
 impl CheckHook for Idle {}
+impl CompactionHook for Idle {}
 
 fn hooks(log: &Arc<Log>) -> Hooks {
     Hooks {
@@ -90,6 +91,7 @@ fn hooks(log: &Arc<Log>) -> Hooks {
         sandbox: vec![Arc::new(Idle)],
         handoff: vec![Arc::new(Idle)],
         check: vec![Arc::new(Idle)],
+        compaction: vec![Arc::new(Idle)],
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
-    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff,
-    History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward, RunError,
-    RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
+    CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, Exposed, GuardrailChecked,
+    HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward,
+    RunError, RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
     SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
@@ -56,6 +56,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
             "v1-moved.jsonl",
+            "v1-ports.jsonl",
             "v1-snapshots.jsonl",
             "v1-unknown-events.jsonl",
         ]
@@ -224,6 +225,7 @@ fn every_event() -> Vec<Record> {
             state: json!({"pid": 1}),
             isolation: json!({"level": "namespaces"}),
             staged: Some(json!({"files": 1})),
+            ports: vec![Exposed { port: 8080, address: "127.0.0.1:8080".to_owned() }],
             duration_ms: 1,
         }),
         Event::SandboxLost(SandboxLost { session_id: "session".to_owned(), reason: "reason".to_owned() }),

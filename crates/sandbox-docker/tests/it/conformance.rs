@@ -5,31 +5,22 @@ use std::sync::{Arc, Mutex};
 
 use bollard::Docker;
 use mooring_sandbox::{BoxFuture, SandboxClient, SandboxSession};
-use mooring_sandbox_conformance::{Backend, Faults, Limits as Limited};
+use mooring_sandbox_conformance::{Backend, Faults, Limits as Limited, SmallDisk};
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient, Limits};
-use rustix::mount::{MountFlags, UnmountFlags};
 use tempfile::TempDir;
 
-use crate::engine::{IMAGE, connect, docker, is_root};
+use crate::engine::{IMAGE, connect, docker};
 
 #[derive(Debug)]
 struct InContainers {
     state: TempDir,
     socket: PathBuf,
-    disk: Mutex<Option<TempDir>>,
+    disk: Mutex<Option<SmallDisk>>,
 }
 
 /// `None`: there is no engine, and that was said.
 fn in_containers() -> Option<InContainers> {
     Some(InContainers { state: tempfile::tempdir().unwrap(), socket: docker()?, disk: Mutex::default() })
-}
-
-impl Drop for InContainers {
-    fn drop(&mut self) {
-        if let Some(disk) = self.disk.get_mut().unwrap() {
-            rustix::mount::unmount(disk.path(), UnmountFlags::DETACH).unwrap();
-        }
-    }
 }
 
 impl InContainers {
@@ -57,15 +48,9 @@ impl Backend for InContainers {
     }
 
     fn small_disk(&self, bytes: u64) -> Result<PathBuf, String> {
-        if !is_root() {
-            return Err("an ordinary user cannot mount a small disk".into());
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let options = std::ffi::CString::new(format!("size={bytes},uid=1000,gid=1000,mode=755")).unwrap();
-        rustix::mount::mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), options.as_c_str())
-            .unwrap();
-        let path = folder.path().to_owned();
-        *self.disk.lock().unwrap() = Some(folder);
+        let disk = SmallDisk::mount(bytes, 1000)?;
+        let path = disk.path().to_owned();
+        *self.disk.lock().unwrap() = Some(disk);
         Ok(path)
     }
 

@@ -49,6 +49,17 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else() {
     assert_eq!(out(session.as_ref(), &get(proxy, &format!("http://localhost:{port}/"))).await, "b'served'\n");
     let other = sh(session.as_ref(), &get(proxy, "http://example.com/")).await;
     assert!(other.stderr.text().contains("403"), "{other:?}");
+    // Busybox's client too, as the environment of every command tells it.
+    let wget = |url: &str| format!("no_proxy= NO_PROXY= wget -q -O - {url}");
+    assert_eq!(out(session.as_ref(), &wget(&format!("http://localhost:{port}/"))).await, "served");
+    let other = sh(session.as_ref(), &wget("http://example.com/")).await;
+    assert!(other.stderr.text().contains("403"), "{other:?}");
+    let told: Vec<String> = session
+        .accesses()
+        .iter()
+        .map(|access| format!("{} {} {}", access.count, access.host, access.decision))
+        .collect();
+    assert_eq!(told, ["2 localhost allow", "2 example.com deny"]);
     // Around the proxy there is nothing.
     let around = sh(session.as_ref(), &get("", &format!("http://127.0.0.1:{port}/"))).await;
     assert!(around.stderr.text().contains("Connection refused"), "{around:?}");

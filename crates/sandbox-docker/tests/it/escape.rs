@@ -1,4 +1,5 @@
-//! Attempts to get out. That they bite is shown where protections can be switched off: by the local sandbox.
+//! Attempts to get out. That they bite is shown where protections can be switched off: those of a container are not, so
+//! that the local sandbox shows it; the guard of the way out is.
 
 use std::sync::Arc;
 
@@ -30,19 +31,21 @@ impl Target for InContainers {
             let client = Arc::new(DockerSandboxClient::new(options));
             let session = client.create(request()).await.unwrap();
             session.start().await.unwrap();
-            Started {
-                session,
-                client,
-                workspace: None,
-                limits_processes: true,
-                limits_memory: true,
-                way_out: None,
-            }
+            Started { session, client, workspace: None, limits_processes: true, limits_memory: true }
         })
     }
 
     fn open(&self) -> BoxFuture<'_, Started> {
-        unreachable!("only `holds` is made")
+        unreachable!("no attempt through the way out needs it")
+    }
+}
+
+#[test]
+fn attempts_through_the_way_out_bite() {
+    let Some(target) = InContainers::new() else { return };
+    for attempt in mooring_sandbox_escape::ATTEMPTS.iter().filter(|attempt| attempt.is_through_the_way_out())
+    {
+        mooring_sandbox_escape::bites(attempt.name, &target);
     }
 }
 

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use mooring_sandbox::{BoxFuture, ExecRequest, SandboxClient, SandboxSession};
-use mooring_sandbox_conformance::{Backend, Faults, Limits as Limited};
+use mooring_sandbox_conformance::{Backend, Faults, Limits as Limited, SmallDisk};
 use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
-use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -16,20 +15,12 @@ use crate::setup::{is_root, supervisors_above, unique};
 #[derive(Debug)]
 struct Local {
     state: TempDir,
-    disk: Mutex<Option<TempDir>>,
+    disk: Mutex<Option<SmallDisk>>,
     frozen: Mutex<HashMap<String, Pid>>,
 }
 
 fn local() -> Local {
     Local { state: tempfile::tempdir().unwrap(), disk: Mutex::default(), frozen: Mutex::default() }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        if let Some(disk) = self.disk.get_mut().unwrap() {
-            rustix::mount::unmount(disk.path(), UnmountFlags::DETACH).unwrap();
-        }
-    }
 }
 
 impl Backend for Local {
@@ -50,15 +41,9 @@ impl Backend for Local {
     }
 
     fn small_disk(&self, bytes: u64) -> Result<PathBuf, String> {
-        if !is_root() {
-            return Err("an ordinary user cannot mount a small disk".into());
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
-        rustix::mount::mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), options.as_c_str())
-            .unwrap();
-        let path = folder.path().to_owned();
-        *self.disk.lock().unwrap() = Some(folder);
+        let disk = SmallDisk::mount(bytes, 0)?;
+        let path = disk.path().to_owned();
+        *self.disk.lock().unwrap() = Some(disk);
         Ok(path)
     }
 

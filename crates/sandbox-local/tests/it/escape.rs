@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use mooring_egress::{Config, Egress, Policy};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{BoxFuture, CreateRequest, SandboxClient as _};
 use mooring_sandbox_escape::{MEMORY, PROCESSES, Started, Target};
@@ -10,12 +9,6 @@ use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxCl
 use tempfile::TempDir;
 
 use crate::setup::is_root;
-
-/// The widest that a policy can be. An address of this host needs a rule of its own even then.
-fn way_out() -> Egress {
-    let policy = Policy { unrestricted: true, ..Policy::default() };
-    Egress::new(Config::new(policy, Arc::new(|_| {}))).unwrap()
-}
 
 struct Local {
     state: TempDir,
@@ -39,7 +32,6 @@ impl Local {
             workspace: Some(private_workspace(self.state.path(), id)),
             limits_processes: limits.pids.is_some(),
             limits_memory: limits.memory_bytes.is_some(),
-            way_out: Some(Arc::new(way_out())),
         }
     }
 }

@@ -66,6 +66,7 @@ fn setup(workspace: &std::path::Path) -> Config {
         environment: std::collections::BTreeMap::new(),
         grants: Vec::new(),
         limits: Limits::default(),
+        mounts: Vec::new(),
         linger: None,
     };
     Config { generation: GENERATION, task: Task::Start(Box::new(setup)) }

@@ -111,27 +111,48 @@ async fn a_limit_that_cannot_be_enforced_is_refused_by_name() {
     }
 }
 
+/// How many groups of the kernel there are of a session: one for each controller.
+fn groups_of(session: &str) -> usize {
+    let name = format!("mooring-{session}*");
+    let found = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().count()
+}
+
+/// Two state directories may have sessions of one id, and their sandboxes have nothing in common.
+#[tokio::test]
+async fn sandboxes_of_one_id_in_two_places_are_limited_each_by_itself() {
+    if !is_root() {
+        return;
+    }
+    let limits = Limits { memory_bytes: Some(1 << 30), pids: Some(100), ..Limits::default() };
+    let states = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let id = unique("same");
+    let mut sessions = Vec::new();
+    for state in &states {
+        let client = LocalSandboxClient::new(LocalOptions { limits, ..LocalOptions::new(state.path()) });
+        let request =
+            CreateRequest { session_id: id.clone(), manifest: Manifest::default(), workspace: None };
+        let session = client.create(request).await.unwrap();
+        session.start().await.unwrap();
+        sessions.push(session);
+    }
+    assert_eq!(groups_of(&id), 4);
+    sessions[0].stop().await.unwrap();
+    assert_eq!(groups_of(&id), 2);
+    sessions[1].stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn groups_are_removed_with_the_sandbox() {
     if !is_root() {
         return;
     }
-    let sandbox = limited(Limits {
-        memory_bytes: Some(1 << 30),
-        pids: Some(100),
-        cpus: Some(1.0),
-        ..Limits::default()
-    })
-    .await;
-    let name = format!("mooring-{}", sandbox.session.id());
-    let find = || {
-        let found =
-            std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output().unwrap();
-        String::from_utf8(found.stdout).unwrap().lines().count()
-    };
-    assert_eq!(find(), 3);
+    let limits =
+        Limits { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(1.0), ..Limits::default() };
+    let sandbox = limited(limits).await;
+    assert_eq!(groups_of(sandbox.session.id()), 3);
     sandbox.session.stop().await.unwrap();
-    assert_eq!(find(), 0);
+    assert_eq!(groups_of(sandbox.session.id()), 0);
 }
 
 #[tokio::test]

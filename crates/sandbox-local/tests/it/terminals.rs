@@ -3,29 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_sandbox::{Cursor, ExecRequest, Outcome, Process, Stdin, TtySize, collect};
+use mooring_sandbox::{Cursor, Outcome, Process, collect};
+use mooring_sandbox_conformance::{on_terminal, read_until};
 
 use crate::setup::{SOON, Sandbox, exited};
-
-fn on_terminal(line: &str) -> ExecRequest {
-    let mut request = ExecRequest::shell(line).timeout(SOON * 3);
-    request.tty = Some(TtySize { rows: 30, cols: 100 });
-    request.stdin = Stdin::Open;
-    request
-}
-
-/// Reads until the output ends with `end`.
-async fn read_until(process: &dyn Process, end: &str) -> String {
-    let mut text = String::new();
-    let mut cursor = Cursor(0);
-    while !text.ends_with(end) {
-        let chunk = process.output(cursor, 4096, SOON).await.unwrap();
-        cursor = chunk.next;
-        chunk.pieces.iter().for_each(|piece| text += &String::from_utf8_lossy(&piece.data));
-        assert!(chunk.outcome.is_none() || text.ends_with(end), "ended with {text:?}");
-    }
-    text
-}
 
 #[tokio::test]
 async fn a_shell_controls_its_jobs() {

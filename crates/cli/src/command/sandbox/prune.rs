@@ -1,6 +1,7 @@
 //! `moor sandbox prune`: what has not been used for long goes, and what only that needed.
 //!
-//! A workspace that a run waits in stays, however old: somebody may still answer. So does one that runs.
+//! A workspace that a run waits in stays, however old: somebody may still answer. So does one that runs. Of what
+//! containers left, only what no run and no sandbox names goes.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -17,6 +18,8 @@ use crate::host;
 use crate::view::text::{count, number, time};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How many events are read at a time.
+const PAGE: usize = 1000;
 
 pub(crate) async fn prune(args: &PruneArgs) -> Result<ExitCode, CommandError> {
     let home = Home::find()?;
@@ -45,6 +48,7 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<ExitCode, CommandError> {
             Record::forget(&home, &id)?;
         }
     }
+    gone += prune_docker(&home, args.dry_run, &used, before).await?;
     // Those whose workspace lies elsewhere, and stays.
     let gone_elsewhere = records
         .iter()
@@ -83,7 +87,43 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// When runs last used their sessions. One that may still go on counts as used now.
+/// Removes what is left on the Docker engine, where there ever were containers. Gives how many workspaces went.
+async fn prune_docker(
+    home: &Home,
+    dry_run: bool,
+    used: &BTreeMap<String, i64>,
+    before: i64,
+) -> Result<u64, CommandError> {
+    if !home.state.join("docker").exists() {
+        return Ok(0);
+    }
+    let unused = |session: &str, made_ms: i64| !used.contains_key(session) && made_ms < before;
+    let pruned = match host::docker(home)?.prune(dry_run, &unused).await {
+        Ok(pruned) => pruned,
+        Err(error) => {
+            crate::view::note(&format!("what containers left stays: {error}"));
+            return Ok(0);
+        }
+    };
+    let prefix = if dry_run { "would remove" } else { "removed" };
+    for container in pruned.containers {
+        crate::view::line(&format!("{prefix} container {}", container.container))?;
+    }
+    let mut gone = 0;
+    for (session, result) in pruned.workspaces {
+        match result {
+            Ok(()) => crate::view::line(&format!("{prefix} workspace {session}, a volume"))?,
+            Err(error) => {
+                crate::view::note(&format!("workspace {session} stays: {error}"));
+                continue;
+            }
+        }
+        gone += 1;
+    }
+    Ok(gone)
+}
+
+/// When runs last used their sessions: all that they ever had. One that may still go on counts as used now.
 async fn used_by_runs(home: &Home) -> Result<BTreeMap<String, i64>, CommandError> {
     let mut used = BTreeMap::new();
     if !home.journal_file().exists() {
@@ -91,15 +131,30 @@ async fn used_by_runs(home: &Home) -> Result<BTreeMap<String, i64>, CommandError
     }
     let journal = home.journal()?;
     for row in journal.runs(None).await? {
-        let first = journal.read(&row.id, 0, 1).await?.into_iter().next().map(|record| record.event);
-        let Some(Event::RunStarted(started)) = first else { continue };
-        let Some(session) = started.sandbox["session_id"].as_str() else { continue };
         let waits = matches!(status(&row), "waiting" | "running" | "starting");
         let last = if waits { i64::MAX } else { row.updated_ms };
-        let known = used.entry(session.to_owned()).or_insert(last);
-        *known = last.max(*known);
+        let mut seq = 0;
+        loop {
+            let records = journal.read(&row.id, seq, PAGE).await?;
+            let Some(end) = records.last().map(|record| record.seq) else { break };
+            for session in records.iter().filter_map(|record| named(&record.event)) {
+                let known = used.entry(session.to_owned()).or_insert(last);
+                *known = last.max(*known);
+            }
+            seq = end;
+        }
     }
     Ok(used)
+}
+
+/// The session that an event gives a run. Each is named before anything of it is made.
+fn named(event: &Event) -> Option<&str> {
+    match event {
+        Event::RunStarted(started) => started.sandbox["session_id"].as_str(),
+        Event::RunImported(imported) => Some(&imported.session_id),
+        Event::SandboxRequested(requested) => Some(&requested.session_id),
+        _ => None,
+    }
 }
 
 fn changed_ms(folder: &Path) -> i64 {
