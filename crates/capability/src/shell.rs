@@ -338,6 +338,10 @@ fn said(outcome: Outcome) -> String {
         }
         Outcome::TimedOut => "Process timed out: it and everything it started was killed".to_owned(),
         Outcome::OutOfMemory => "Process ran out of memory: the sandbox's limit ended it".to_owned(),
+        Outcome::OutOfDisk => {
+            "Process ran out of disk space: the limit on the workspace ended it; remove files that are not needed"
+                .to_owned()
+        }
         Outcome::TransportLost => {
             "Process lost: the sandbox went away while it ran, and how far it came is not known".to_owned()
         }

@@ -126,6 +126,9 @@ pub(crate) struct RunArgs {
     /// The agent.
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
+    /// Copy what the manifest says that the run leaves (`outputs`) to this directory, once the run is over.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) outputs: Option<PathBuf>,
     /// What the agent is to do.
     pub(crate) prompt: String,
 }
@@ -143,6 +146,9 @@ pub(crate) struct ChatArgs {
 pub(crate) struct ResumeArgs {
     /// The run's id.
     pub(crate) run: String,
+    /// Copy what the manifest says that the run leaves (`outputs`) to this directory, once the run is over.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) outputs: Option<PathBuf>,
     /// Print one JSON event per line, as into a pipe.
     #[arg(long)]
     pub(crate) json: bool,

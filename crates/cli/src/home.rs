@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) prices: Prices,
     /// What sandboxes may do on this network, whatever a manifest says.
     pub(crate) network: NetworkConfig,
+    /// Directories of this machine that manifests may ask for: `[grants]`.
+    pub(crate) grants: GrantsConfig,
     /// Keys and addresses: `[providers.openai]`, `[providers.anthropic]`, `[providers.chat]`.
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
     /// Who pays where neither the command line nor the agent file says it.
@@ -44,6 +46,16 @@ pub(crate) struct Config {
     /// Secrets that manifests name: `[secrets]`, each a value. The variable `MOOR_SECRET_NAME` goes before it.
     #[serde(deserialize_with = "secrets")]
     pub(crate) secrets: BTreeMap<String, mooring_model::Secret>,
+}
+
+/// Directories of this machine that sandboxes may see, with all below them, where a manifest asks for it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GrantsConfig {
+    /// Those that may be read.
+    pub(crate) read: Vec<PathBuf>,
+    /// Those that may be written as well.
+    pub(crate) write: Vec<PathBuf>,
 }
 
 /// What sandboxes may do on this network.

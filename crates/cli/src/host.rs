@@ -1,7 +1,7 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, Script
 use mooring_mounts::ObjectStorage;
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
-use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
+use mooring_sandbox_local::{HostGrant, IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use mooring_snapshot::SnapshotStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -229,11 +229,16 @@ fn limits(table: &SandboxTable) -> Result<Limits, CommandError> {
     }
     let memory = table.memory.as_deref().map(str::parse::<Size>).transpose();
     let memory = memory.map_err(|error| CommandError::input(format!("sandbox.memory: {error}")))?;
-    Ok(Limits { memory_bytes: memory.map(Size::bytes), pids: table.pids, cpus: table.cpus })
+    Ok(Limits {
+        memory_bytes: memory.map(Size::bytes),
+        pids: table.pids,
+        cpus: table.cpus,
+        ..Limits::default()
+    })
 }
 
 /// Settings of the local sandbox.
-fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
+fn local_options(home: &Home, config: &Config, table: &SandboxTable) -> Result<LocalOptions, CommandError> {
     if table.image.is_some() || table.read_only {
         return Err(CommandError::input(
             "sandbox.image, sandbox.read_only: the local sandbox starts no images; set backend = \"docker\", or give \
@@ -244,7 +249,24 @@ fn local_options(home: &Home, table: &SandboxTable) -> Result<LocalOptions, Comm
         None | Some(IsolationArg::Namespaces) => IsolationLevel::Namespaces,
         Some(IsolationArg::None) => IsolationLevel::None,
     };
-    Ok(LocalOptions { isolation, limits: limits(table)?, ..LocalOptions::new(&home.state) })
+    let grants = grants(config)?;
+    Ok(LocalOptions { isolation, limits: limits(table)?, grants, ..LocalOptions::new(&home.state) })
+}
+
+/// The directories that the configuration allows.
+fn grants(config: &Config) -> Result<Vec<HostGrant>, CommandError> {
+    let of = |paths: &[PathBuf], writable| {
+        let grants = paths.iter().map(|path| HostGrant { path: path.clone(), writable });
+        grants.collect::<Vec<_>>()
+    };
+    let all = [of(&config.grants.read, false), of(&config.grants.write, true)].concat();
+    match all.iter().find(|grant| !grant.path.is_absolute()) {
+        None => Ok(all),
+        Some(grant) => Err(CommandError::input(format!(
+            "grants in the configuration file: '{}' is no absolute path",
+            grant.path.display()
+        ))),
+    }
 }
 
 /// The sandbox that an agent file describes. `base` is its manifest's base directory.
@@ -257,7 +279,7 @@ fn sandbox(
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
         None | Some("local") => {
             let storage = Arc::new(ObjectStorage::new(operator(config)?));
-            Arc::new(LocalSandboxClient::new(local_options(home, table)?).with_storage(storage))
+            Arc::new(LocalSandboxClient::new(local_options(home, config, table)?).with_storage(storage))
         }
         Some("docker") => {
             if table.isolation.is_some() {
@@ -304,7 +326,7 @@ pub(crate) fn docker(home: &Home) -> Result<DockerSandboxClient, CommandError> {
 }
 
 /// What this machine's operator says about networks and secrets.
-fn operator(config: &Config) -> Result<Operator, CommandError> {
+pub(crate) fn operator(config: &Config) -> Result<Operator, CommandError> {
     let secrets = config.secrets.clone();
     let find = move |name: &str| {
         let of_environment = variable(&secret_variable(name));
@@ -338,7 +360,7 @@ pub(crate) fn lingering_sandbox(
             "sandboxes by hand are local ones: '{other}' cannot keep one alive between two commands"
         )));
     }
-    let options = LocalOptions { linger: Some(linger), ..local_options(home, table)? };
+    let options = LocalOptions { linger: Some(linger), ..local_options(home, &home.config()?, table)? };
     Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 

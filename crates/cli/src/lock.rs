@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{Lock, NetworkSupport, Plan, ResourceSupport, SandboxError, Support};
+use mooring_sandbox::{Credentials, Lock, NetworkSupport, Plan, ResourceSupport, SandboxError, Support};
 
 use crate::agent_file::read_manifest;
 use crate::command_error::CommandError;
+use crate::home::Home;
+use crate::host;
 
 /// Reads and checks a manifest, with its sources as its lock says, where there is one.
 pub(crate) fn read_locked(path: &Path) -> Result<(Manifest, PathBuf), CommandError> {
@@ -52,5 +54,14 @@ pub(crate) fn directory() -> Support {
 /// A plan to read a manifest's sources by, whatever it is staged to.
 pub(crate) fn plan(manifest: &Manifest, base: &Path) -> Result<Plan, CommandError> {
     let anything = Support { mounts: true, users: true, path_grants: true, setup: true, ..directory() };
-    Ok(Plan::new(manifest, base, &anything, "any")?)
+    let credentials = credentials(manifest)?;
+    Ok(Plan::with_credentials(manifest, base, &anything, "any", &credentials)?)
+}
+
+/// What this machine's user has for a manifest's private repositories.
+pub(crate) fn credentials(manifest: &Manifest) -> Result<Credentials, CommandError> {
+    if manifest.extension.git.values().all(|options| options.credentials.is_none()) {
+        return Ok(Credentials::new());
+    }
+    Ok(host::operator(&Home::find()?.config()?)?.credentials(manifest)?)
 }

@@ -11,6 +11,7 @@ mod command_error;
 mod home;
 mod host;
 mod lock;
+mod outputs;
 mod team;
 mod tenant;
 mod view;

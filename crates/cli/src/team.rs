@@ -111,10 +111,12 @@ impl Loaded {
 }
 
 impl Team {
-    /// Where snapshots are kept, where the run is to have some.
+    /// Where snapshots are kept, where the run is to have some, or a set-up whose result is one.
     pub(crate) fn snapshots(&self, home: &Home) -> Result<Option<SnapshotStore>, CommandError> {
         let wanted = self.entry.sandbox.snapshots.unwrap_or_default() != Snapshots::Never;
-        wanted.then(|| home.snapshots()).transpose()
+        let mut members = std::iter::once(&self.entry).chain(self.others.values());
+        let sets_up = members.any(|member| !member.manifest.extension.setup.is_empty());
+        (wanted || sets_up).then(|| home.snapshots()).transpose()
     }
 
     /// The agents that the first one names, and those that they name, each read from its file.

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use mooring_manifest::Manifest;
 use mooring_sandbox::{
-    BoxFuture, CreateRequest, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
+    BoxFuture, CreateRequest, Credentials, SandboxClient, SandboxError, SandboxSession, SessionState, Support,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -98,6 +99,14 @@ impl SandboxClient for EgressClient {
             support.secrets = true;
         }
         support
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<(), SandboxError> {
+        self.inner.check(manifest)
+    }
+
+    fn credentials(&self, manifest: &Manifest) -> Result<Credentials, SandboxError> {
+        self.operator.credentials(manifest)
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 use indexmap::IndexMap;
-use mooring_manifest::Extension;
 use mooring_manifest::extension::{AllowRule, Injection, Network, SecretUse};
-use mooring_sandbox::SandboxError;
+use mooring_manifest::{Extension, Manifest};
+use mooring_sandbox::{Credential, Credentials, SandboxError};
 use serde::{Deserialize, Serialize};
 
 use crate::address::Reach;
@@ -48,6 +48,16 @@ impl Operator {
             resolver: Arc::new(SystemResolver),
             extra_roots: String::new(),
         }
+    }
+}
+
+impl Operator {
+    /// What the repositories of a manifest are fetched with, as far as there are secrets of these names.
+    ///
+    /// # Errors
+    /// [`SandboxError::Invalid`] for a secret that is no credential.
+    pub fn credentials(&self, manifest: &Manifest) -> Result<Credentials, SandboxError> {
+        Credential::all_of(manifest, |name| (self.secret)(name).map(|value| value.expose().to_owned()))
     }
 }
 

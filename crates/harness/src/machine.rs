@@ -26,7 +26,7 @@ use crate::run::{AgentSpec, Limits};
 pub use checks::Check;
 use checks::Checks;
 use compact::Compactions;
-use spend::Meter;
+use spend::{Meter, of_manifest};
 
 /// Where a run stands, for people and listings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,6 +321,7 @@ impl State {
             limits => serde_json::from_value(limits.clone())
                 .map_err(|error| bad(format!("its limits cannot be read: {error}")))?,
         };
+        let limits = limits.within(&of_manifest(&started.manifest).map_err(bad)?);
         let items =
             parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
         let prices: Prices = match &started.prices {

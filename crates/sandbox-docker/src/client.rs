@@ -291,7 +291,13 @@ impl SandboxClient for DockerSandboxClient {
             users: true,
             mounts: self.mounts(),
             tty: true,
-            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            resources: ResourceSupport {
+                cpu: true,
+                memory: true,
+                pids: true,
+                wall_clock: true,
+                ..ResourceSupport::default()
+            },
             network: NetworkSupport { deny: true, allow: false, unrestricted: true },
             ports: true,
             image: true,

@@ -78,10 +78,11 @@ impl Launch for DockerLaunch {
                 users: self.stored.users.clone(),
                 groups: self.stored.groups.clone(),
                 environment: self.stored.environment.clone(),
-                // The engine's to enforce.
-                limits: Limits::default(),
+                // The others are the engine's to enforce.
+                limits: Limits { wall_clock_ms: self.stored.limits.wall_clock_ms, ..Limits::default() },
                 linger: None,
                 layers: Vec::new(),
+                grants: Vec::new(),
                 mounts: Vec::new(),
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })

@@ -11,11 +11,12 @@ use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
     SessionState, StorageHost, Support, mounts_alone,
 };
-use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
+use mooring_supervisor::{Grant, Hello, Level, Limits, Task, is_root, more_users, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::grants::{self, HostGrant};
 use crate::launch::{LocalLaunch, start_supervisor};
 use crate::{layers, store};
 
@@ -31,6 +32,8 @@ pub struct LocalOptions {
     pub isolation: Level,
     /// Upper bounds for each sandbox.
     pub limits: Limits,
+    /// Directories of this host that manifests may ask for.
+    pub grants: Vec<HostGrant>,
     /// How long a sandbox lives on after its last client has gone, so that the next one, in whatever process, finds
     /// its commands running. Clients are whoever can enter the session's directory: the same user. `None`: it ends
     /// with the client that started it.
@@ -44,6 +47,7 @@ impl LocalOptions {
             state_dir: state_dir.into(),
             isolation: Level::Namespaces,
             limits: Limits::default(),
+            grants: Vec::new(),
             linger: None,
         }
     }
@@ -72,6 +76,9 @@ pub(crate) struct Stored {
     /// What the manifest limits.
     #[serde(default)]
     pub(crate) resources: Resources,
+    /// What it sees of this host beside the workspace.
+    #[serde(default)]
+    pub(crate) grants: Vec<Grant>,
     /// A manifest with what it mounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mounts: Option<Value>,
@@ -132,6 +139,22 @@ impl LocalSandboxClient {
         })
     }
 
+    /// The directories of this host that a manifest asks for.
+    fn grants(&self, manifest: &Manifest) -> Result<Vec<Grant>, SandboxError> {
+        let options = &self.options;
+        grants::resolve(&manifest.extra_path_grants, &options.grants, &manifest.root, &options.state_dir)
+    }
+
+    /// Refuses a session that sees what the operator does not allow, or not any more.
+    fn check_grants(&self, id: &str, stored: &Stored) -> Result<(), SandboxError> {
+        for grant in &stored.grants {
+            grants::check(grant, &self.options.grants, &self.options.state_dir).map_err(|reason| {
+                SandboxError::Invalid { reason: format!("session {id} sees {}: {reason}", grant.path) }
+            })?;
+        }
+        Ok(())
+    }
+
     /// What a session's state keeps of the mounts.
     fn mounts(&self, manifest: &Manifest) -> Result<Option<Value>, SandboxError> {
         let Some(alone) = mounts_alone(manifest)? else { return Ok(None) };
@@ -175,6 +198,7 @@ impl LocalSandboxClient {
                     .into(),
             });
         }
+        let grants = self.grants(&manifest)?;
         let mounts = self.mounts(&manifest)?;
         let workspace = match &request.workspace {
             Some(path) => store::make_named(path, &self.options.state_dir)?,
@@ -190,6 +214,7 @@ impl LocalSandboxClient {
             workspace,
             mounts,
             resources: manifest.extension.resources,
+            grants,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
             groups: manifest
@@ -212,6 +237,7 @@ impl LocalSandboxClient {
                 ),
             });
         }
+        self.check_grants(&state.session_id, &stored)?;
         if !stored.workspace.is_dir() {
             let reason = format!("its workspace {} is no longer there", stored.workspace.display());
             return Err(gone(&state.session_id, reason));
@@ -251,6 +277,7 @@ impl LocalSandboxClient {
             backend: BACKEND.into(),
             reason,
         };
+        self.check_grants(&parent.session_id, &stored)?;
         if !stored.private {
             return Err(unsupported("its workspace is a directory that the caller named".into()));
         }
@@ -317,16 +344,27 @@ impl SandboxClient for LocalSandboxClient {
         let isolated = self.options.isolation == Level::Namespaces;
         Support {
             users: self.users().is_ok(),
+            path_grants: isolated,
             mounts: isolated && self.storage.is_some() && self.options.linger.is_none(),
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.
-            resources: ResourceSupport { cpu: true, memory: true, pids: true, ..ResourceSupport::default() },
+            resources: ResourceSupport {
+                cpu: true,
+                memory: true,
+                pids: true,
+                disk: isolated,
+                wall_clock: true,
+            },
             // Without isolation a server in the sandbox listens at this machine's own address already.
             ports: isolated,
             setup: true,
             ..Support::default()
         }
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<(), SandboxError> {
+        self.grants(manifest).map(drop)
     }
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>> {

@@ -74,6 +74,7 @@ impl LocalLaunch {
             users: self.stored.users.clone(),
             groups: self.stored.groups.clone(),
             environment: self.stored.environment.clone(),
+            grants: self.stored.grants.clone(),
             limits: self.limits,
             linger,
         };

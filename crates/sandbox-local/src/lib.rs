@@ -22,12 +22,14 @@
 //! ```
 
 mod client;
+mod grants;
 mod launch;
 mod layers;
 mod probe;
 mod store;
 
 pub use client::{LocalOptions, LocalSandboxClient};
+pub use grants::HostGrant;
 pub use mooring_supervisor::{Check, Level as IsolationLevel, Limits};
 pub use probe::probe;
 pub use store::{Pruned, private_workspace, prune_sessions};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mooring_manifest::Manifest;
 use serde::{Deserialize, Serialize};
 
-use crate::{BoxFuture, SandboxError, SandboxSession};
+use crate::{BoxFuture, Credentials, SandboxError, SandboxSession};
 
 /// What a backend can enforce. Asked when a run is planned, before anything starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,6 +96,23 @@ pub trait SandboxClient: Send + Sync + std::fmt::Debug {
 
     /// What it can enforce on this host.
     fn support(&self) -> Support;
+
+    /// Refuses what of a manifest cannot be had here beyond what [`Support`] tells, before anything starts.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unsupported`].
+    fn check(&self, _manifest: &Manifest) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    /// What the repositories of a manifest are fetched with, as far as whoever runs this says it. It is used before there
+    /// is a sandbox.
+    ///
+    /// # Errors
+    /// [`SandboxError::Invalid`] for a secret that is no credential.
+    fn credentials(&self, _manifest: &Manifest) -> Result<Credentials, SandboxError> {
+        Ok(Credentials::new())
+    }
 
     /// Reserves a session. Nothing runs before [`SandboxSession::start`].
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<Arc<dyn SandboxSession>, SandboxError>>;

@@ -29,6 +29,8 @@ pub enum Outcome {
     TimedOut,
     /// The sandbox's memory limit ended it.
     OutOfMemory,
+    /// The limit on what the workspace may hold ended it.
+    OutOfDisk,
     /// The sandbox was lost while it ran; how far it came is not known.
     TransportLost,
     /// It was cancelled; it and everything it started was killed.

@@ -1,12 +1,14 @@
 //! Repositories: cloned by the control plane with the `git` command line, because a sandbox has no network.
 //!
 //! The repository is not trusted: no hooks, no helpers, no protocol but the one asked for, and none of the operator's
-//! configuration or credentials. It is only read afterwards, never run.
+//! configuration or credentials but the one that the manifest names. It is only read afterwards, never run.
 
+mod ask;
 mod submodules;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_manifest::GitRepo;
@@ -15,7 +17,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use crate::SandboxError;
+use self::ask::Asked;
+use crate::{Credential, Credentials, SandboxError};
 
 /// How long one repository may take.
 const DEADLINE: Duration = Duration::from_mins(10);
@@ -26,14 +29,15 @@ const MAX_OUTPUT: u64 = 64 << 10;
 /// How many lines of it an error shows.
 const SHOWN_LINES: usize = 5;
 
-/// What would make git work on another repository than the clone, run a program, or ask somebody.
-const UNSET: [&str; 20] = [
+/// What would make git work on another repository than the clone, run a program, ask somebody, or tell too much.
+const UNSET: [&str; 27] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_ASKPASS",
     "GIT_COMMON_DIR",
     "GIT_CONFIG",
     "GIT_CONFIG_COUNT",
     "GIT_CONFIG_PARAMETERS",
+    "GIT_CURL_VERBOSE",
     "GIT_DIR",
     "GIT_EXTERNAL_DIFF",
     "GIT_GRAFT_FILE",
@@ -46,6 +50,13 @@ const UNSET: [&str; 20] = [
     "GIT_SSH",
     "GIT_SSH_COMMAND",
     "GIT_TEMPLATE_DIR",
+    // They show what is sent.
+    "GIT_TRACE",
+    "GIT_TRACE2",
+    "GIT_TRACE2_EVENT",
+    "GIT_TRACE2_PERF",
+    "GIT_TRACE_CURL",
+    "GIT_TRACE_PACKET",
     "GIT_WORK_TREE",
     "SSH_ASKPASS",
 ];
@@ -82,6 +93,10 @@ pub(crate) struct GitSource {
     options: GitOptions,
     /// Where submodules may be.
     reach: Reach,
+    /// What it is fetched with.
+    credential: Option<Credential>,
+    /// While it is fetched: where git asks for that.
+    asked: Option<Arc<Asked>>,
 }
 
 /// What else a repository may make us read. It names its submodules itself, and is not trusted.
@@ -117,7 +132,8 @@ impl GitSource {
 
     fn new(repo: &GitRepo, options: GitOptions, url: String, protocol: &'static str, reach: Reach) -> Self {
         let subpath = repo.subpath.clone().filter(|subpath| !matches!(subpath.as_str(), "" | "."));
-        Self { url, protocol, reference: repo.reference.clone(), subpath, options, reach }
+        let reference = repo.reference.clone();
+        Self { url, protocol, reference, subpath, options, reach, credential: None, asked: None }
     }
 
     /// Whether the program that fetches files from Git LFS is needed.
@@ -125,29 +141,35 @@ impl GitSource {
         self.options.lfs
     }
 
-    /// The secret that it is to be fetched with.
-    pub(crate) fn credentials(&self) -> Option<&str> {
-        self.options.credentials.as_deref()
+    /// Finds the credential that it is to be fetched with. The name of the secret, where there is none.
+    pub(crate) fn find_credential(&mut self, known: &Credentials) -> Result<(), String> {
+        let Some(name) = &self.options.credentials else { return Ok(()) };
+        self.credential = Some(known.get(name).ok_or_else(|| name.clone())?.clone());
+        Ok(())
     }
 
     /// Clones the one commit that is asked for.
     ///
     /// # Errors
     /// [`SandboxError::Stage`] with what git said.
-    pub(crate) async fn clone(&self, entry: &str) -> Result<Clone, SandboxError> {
+    pub(crate) async fn bring(&self, entry: &str) -> Result<Clone, SandboxError> {
         let failed = |reason: String| SandboxError::Stage { entry: entry.to_owned(), reason };
         let directory = TempDir::new().map_err(|error| failed(format!("no temporary directory: {error}")))?;
+        let asked = self.credential.as_ref().map(|credential| Asked::offer(credential, directory.path()));
+        let asked =
+            asked.transpose().map_err(|error| failed(format!("no place for its credential: {error}")))?;
+        let source = Self { asked: asked.map(Arc::new), ..self.clone() };
         let cloning = async {
-            self.fetch(directory.path()).await?;
+            source.fetch(directory.path()).await?;
             let work = directory.path().join(WORK);
             if self.options.submodules {
-                self.submodules(&work).await?;
+                source.submodules(&work).await?;
             }
             if self.options.lfs {
-                self.lfs(&work).await?;
+                source.lfs(&work).await?;
             }
             let show = ["show", "--no-patch", "--no-show-signature", "--format=%H %ct", "HEAD"];
-            self.git(&work, &show).await
+            source.git(&work, &show).await
         };
         let shown = tokio::time::timeout(DEADLINE, cloning)
             .await
@@ -228,6 +250,9 @@ impl GitSource {
         for setting in CONFIG {
             command.args(["-c", setting]);
         }
+        if let (Some(asked), Reach::Host(host)) = (&self.asked, &self.reach) {
+            command.args(["-c", &asked.setting(host)]);
+        }
         command
             .args(arguments)
             .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -258,6 +283,7 @@ impl GitSource {
         }
         let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" / ");
+        let last = self.credential.as_ref().map_or(last.clone(), |credential| credential.scrub(&last));
         Err(if last.is_empty() { status.to_string() } else { last })
     }
 }

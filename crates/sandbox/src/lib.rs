@@ -9,6 +9,7 @@
 
 mod archive;
 mod client;
+mod credential;
 mod error;
 mod exec;
 mod exposed;
@@ -24,8 +25,10 @@ mod source;
 mod stage;
 mod storage;
 mod support;
+mod verify;
 
 pub use client::{CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SessionState, Support};
+pub use credential::{Credential, Credentials};
 pub use error::SandboxError;
 pub use exec::{
     Captured, CommandLine, Cursor, ExecRequest, ExecResult, OUTPUT_LIMIT, Outcome, OutputChunk, OutputPiece,
@@ -34,7 +37,7 @@ pub use exec::{
 pub use exposed::ExposedPort;
 pub use file::{FileKind, FileStat, WriteOptions};
 pub use lock::{Lock, Locked};
-pub use materialise::{Materialised, apply_to_dir, materialise};
+pub use materialise::{Materialised, SetUp, apply_to_dir, materialise, materialise_entries, set_up};
 pub use network::{Access, ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler, Ports};
 pub use none::NoSandbox;
 pub use plan::Plan;

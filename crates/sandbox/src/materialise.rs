@@ -11,6 +11,7 @@ use tokio_util::io::SyncIoBridge;
 use crate::git::Clone;
 use crate::plan::{Content, Plan};
 use crate::stage::{Halt, produce};
+use crate::verify::verify;
 use crate::{ArchiveReader, BoxFuture, ExecRequest, Outcome, SandboxError, SandboxSession};
 
 /// How much of the archive is held between its two ends.
@@ -34,6 +35,24 @@ pub struct Materialised {
     pub digest: String,
     /// The commits of the manifest's repositories, by entry.
     pub commits: BTreeMap<String, String>,
+    /// What became of the set-up commands; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<SetUp>,
+}
+
+/// Where the result of the set-up commands came from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum SetUp {
+    /// They ran, and what they made is not kept.
+    Ran {
+        /// Why not.
+        reason: String,
+    },
+    /// They ran, and what they made is kept for the next sandbox.
+    Kept,
+    /// They ran earlier, and what they made was put here.
+    Cached,
 }
 
 /// Stages a plan into a session's workspace, which must be running, and then runs the manifest's set-up commands in
@@ -44,14 +63,38 @@ pub struct Materialised {
 /// [`SandboxError::Setup`] where a command does not end with 0; and what the session's `unpack` and `exec` return.
 /// What was staged before an error stays.
 pub async fn materialise(plan: &Plan, session: &dyn SandboxSession) -> Result<Materialised, SandboxError> {
-    let staged = stream(plan, |archive| session.unpack(session.root(), archive)).await?;
-    for command in plan.setup.iter() {
-        set_up(command, session).await?;
-    }
+    let mut staged = materialise_entries(plan, session).await?;
+    set_up(plan, session).await?;
+    let reason = "there is nowhere to keep it".to_owned();
+    staged.setup = (!plan.setup.is_empty()).then_some(SetUp::Ran { reason });
     Ok(staged)
 }
 
-async fn set_up(command: &SetupCommand, session: &dyn SandboxSession) -> Result<(), SandboxError> {
+/// Stages a plan as [`materialise`] does, without its set-up commands, and looks at each entry again.
+///
+/// # Errors
+/// As [`materialise`].
+pub async fn materialise_entries(
+    plan: &Plan,
+    session: &dyn SandboxSession,
+) -> Result<Materialised, SandboxError> {
+    let staged = stream(plan, |archive| session.unpack(session.root(), archive)).await?;
+    verify(plan, session).await?;
+    Ok(staged)
+}
+
+/// Runs a plan's set-up commands in a session that holds its entries, one after the other.
+///
+/// # Errors
+/// As [`materialise`].
+pub async fn set_up(plan: &Plan, session: &dyn SandboxSession) -> Result<(), SandboxError> {
+    for command in plan.setup.iter() {
+        run(command, session).await?;
+    }
+    Ok(())
+}
+
+async fn run(command: &SetupCommand, session: &dyn SandboxSession) -> Result<(), SandboxError> {
     let mut request = ExecRequest::shell(&command.run).timeout(command.timeout.duration());
     request.cwd.clone_from(&command.cwd);
     let ended = session.exec(request).await?;
@@ -61,6 +104,7 @@ async fn set_up(command: &SetupCommand, session: &dyn SandboxSession) -> Result<
         Outcome::Signalled { signal } => format!("signal {signal} ended it"),
         Outcome::TimedOut => format!("it took longer than {}", command.timeout),
         Outcome::OutOfMemory => "it needed more memory than the sandbox has".to_owned(),
+        Outcome::OutOfDisk => "the workspace would hold more than it may (resources.disk)".to_owned(),
         Outcome::TransportLost => "the sandbox was lost".to_owned(),
         Outcome::Cancelled => "it was cancelled".to_owned(),
     };
@@ -127,7 +171,7 @@ pub(crate) async fn clone_all(plan: &Plan) -> Result<Vec<Clone>, SandboxError> {
     let mut clones: Vec<BoxFuture<'_, Result<Clone, SandboxError>>> = Vec::new();
     for step in plan.steps.iter() {
         if let Content::Git(source) = &step.content {
-            clones.push(Box::pin(async move { source.clone(&step.path.to_string_lossy()).await }));
+            clones.push(Box::pin(async move { source.bring(&step.path.to_string_lossy()).await }));
         }
     }
     futures::stream::iter(clones).buffered(CLONES_AT_ONCE).try_collect().await

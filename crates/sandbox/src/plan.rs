@@ -10,7 +10,7 @@ use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError, Rel
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
 use crate::support::check_support;
-use crate::{SandboxError, Support, mounts};
+use crate::{Credentials, SandboxError, Support, mounts};
 
 /// A manifest, checked against a backend and the host it takes files from.
 #[derive(Debug, Clone)]
@@ -65,6 +65,20 @@ impl Plan {
         support: &Support,
         backend: &str,
     ) -> Result<Self, SandboxError> {
+        Self::with_credentials(manifest, base, support, backend, &Credentials::new())
+    }
+
+    /// The same with what its private repositories are fetched with, which is used by materialisation alone.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with_credentials(
+        manifest: &Manifest,
+        base: &Path,
+        support: &Support,
+        backend: &str,
+        credentials: &Credentials,
+    ) -> Result<Self, SandboxError> {
         manifest.validate().map_err(|problems| SandboxError::Invalid {
             reason: ManifestError::Invalid(problems).to_string(),
         })?;
@@ -81,8 +95,8 @@ impl Plan {
                 continue;
             }
             let content = sources.content(&entry.kind, options.get(&path).copied());
-            let content = content.map_err(|fault| stage(path.as_str(), &fault))?;
-            check_git(&content, path.as_str(), backend)?;
+            let mut content = content.map_err(|fault| stage(path.as_str(), &fault))?;
+            check_git(&mut content, path.as_str(), backend, credentials)?;
             named.add(path.as_ref(), matches!(entry.kind, EntryKind::Dir(_)));
             steps.push(Step {
                 path: PathBuf::from(path.as_str()),
@@ -200,15 +214,21 @@ fn git_options(manifest: &Manifest) -> HashMap<RelPath, &GitOptions> {
 }
 
 /// What fetching a repository needs on this host.
-fn check_git(content: &Content, entry: &str, backend: &str) -> Result<(), SandboxError> {
+fn check_git(
+    content: &mut Content,
+    entry: &str,
+    backend: &str,
+    credentials: &Credentials,
+) -> Result<(), SandboxError> {
     let lacks = |what: &str, reason: &str| SandboxError::Unsupported {
         operation: format!("git {what} of entry '{entry}'"),
         backend: backend.to_owned(),
         reason: reason.to_owned(),
     };
     let Content::Git(source) = content else { return Ok(()) };
-    if let Some(name) = source.credentials() {
-        let reason = "repositories are fetched without credentials; remove them, or bring it as a local_dir";
+    if let Err(name) = source.find_credential(credentials) {
+        let reason =
+            "no secret of that name is configured on this machine; configure it, or remove the credentials";
         return Err(lacks(&format!("credentials '{name}'"), reason));
     }
     let installed = || {

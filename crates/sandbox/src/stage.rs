@@ -60,7 +60,8 @@ pub(crate) fn produce(
         ArchiveError::Stream { .. } => Halt::Unread,
         error => Halt::Failed(SandboxError::of_archive(error)),
     })?;
-    let staged = Materialised { files: stats.files, bytes: stats.bytes, digest, commits: stager.commits };
+    let commits = stager.commits;
+    let staged = Materialised { files: stats.files, bytes: stats.bytes, digest, commits, setup: None };
     Ok((staged, entries))
 }
 

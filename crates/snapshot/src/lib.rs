@@ -24,6 +24,7 @@ mod patch;
 mod prune;
 mod scan;
 mod session;
+mod setup;
 mod store;
 mod tree;
 

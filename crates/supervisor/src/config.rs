@@ -81,6 +81,12 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Processors; `0.5` is half of one.
     pub cpus: Option<f64>,
+    /// What its workspace may hold, in bytes.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// How long it may run after a start, in milliseconds.
+    #[serde(default)]
+    pub wall_clock_ms: Option<u64>,
 }
 
 /// A sandbox to set up.
@@ -109,10 +115,24 @@ pub struct Setup {
     pub groups: Vec<(String, Vec<String>)>,
     /// Variables that every command gets.
     pub environment: BTreeMap<String, String>,
+    /// Directories of the host that it sees as well; none lies in another.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
     /// Upper bounds.
     pub limits: Limits,
     /// How it lives on without a client. `None`: it ends with the client that started it.
     pub linger: Option<Linger>,
+}
+
+/// A directory of the host that a sandbox sees beside its workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The directory, absolute and without links.
+    pub source: PathBuf,
+    /// Where it appears inside; [`crate::root_allowed`] says where that may be.
+    pub path: String,
+    /// Whether commands may change what is there.
+    pub writable: bool,
 }
 
 /// A file system that somebody outside serves.

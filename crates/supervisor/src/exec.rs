@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use crate::isolate::seccomp;
 use crate::sys::{self, Launch, Stage, close_all_but, exit_now, launch};
@@ -85,6 +85,9 @@ fn prepare(command: &Launch, status: &OwnedFd) -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // What the sandbox may send to it must not end it: it would leave orphans.
     nix::sys::signal::SigSet::all().thread_block()?;
+    if let Some(size) = command.file_size {
+        rustix::process::setrlimit(Resource::Fsize, Rlimit { current: Some(size), maximum: Some(size) })?;
+    }
     if command.confined {
         sys::load_seccomp(&mut seccomp::filter())?;
     }

@@ -6,6 +6,7 @@
 //! is Landlock alone: a second wall, which not every kernel has.
 
 pub(crate) mod cgroup;
+pub(crate) mod grants;
 pub(crate) mod identity;
 pub(crate) mod landlock;
 pub(crate) mod layers;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::config::Level;
+use crate::disk;
 use crate::files;
 use crate::paths;
 use crate::sys;
@@ -42,6 +43,10 @@ pub(crate) struct Job {
     finishing: Option<u64>,
     /// Where its input breaks off it takes back what can be taken back, and ends.
     ends_with_input: bool,
+    /// What it writes comes in the place of all that is there.
+    pub(crate) anew: bool,
+    /// How much has come for that.
+    pub(crate) fed: u64,
     verdict: OwnedFd,
     /// How it ended.
     result: Option<Result<(), Failure>>,
@@ -61,6 +66,8 @@ pub(crate) enum Task {
     Restore,
     /// Pack the workspace, without these, into the output.
     Persist(Vec<String>),
+    /// Say how many bytes the workspace holds.
+    Measure,
 }
 
 impl Job {
@@ -86,6 +93,8 @@ impl Job {
                     feeding: None,
                     pulling: None,
                     finishing: None,
+                    fed: 0,
+                    anew: matches!(task, Task::Restore),
                     ends_with_input: matches!(task, Task::Unpack(_) | Task::Restore),
                     verdict,
                     result: None,
@@ -198,6 +207,13 @@ impl Job {
         }
     }
 
+    /// What a measure said that has ended.
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let read = rustix::io::read(self.output.as_ref()?, &mut bytes).ok()?;
+        (read == bytes.len()).then(|| u64::from_le_bytes(bytes))
+    }
+
     /// Called when the child was reaped. Whoever waits is answered.
     pub(crate) fn ended(&mut self) -> Option<Answer> {
         self.child = None;
@@ -257,7 +273,7 @@ impl Task {
                 CapabilitySet::CHOWN | CapabilitySet::FOWNER
             }
             Self::Unpack(_) | Self::Restore => CapabilitySet::empty(),
-            Self::Persist(_) => CapabilitySet::DAC_READ_SEARCH,
+            Self::Persist(_) | Self::Measure => CapabilitySet::DAC_READ_SEARCH,
         }
     }
 
@@ -270,6 +286,7 @@ impl Task {
             Self::Remove(path) => remove_tree(world, path),
             Self::Unpack(path) => unpack(world, path, input),
             Self::Restore => restore(world, input),
+            Self::Measure => disk::measure(&world.root_fd, output),
             Self::Persist(without) => {
                 drop(input);
                 let names = |user, group| world.accounts.names(user, group);

@@ -18,6 +18,7 @@ mod channels;
 mod clients;
 mod config;
 mod container;
+mod disk;
 mod entry;
 mod exec;
 mod files;
@@ -39,7 +40,7 @@ pub mod wire;
 mod world;
 
 pub use accounts::AGENT_ID;
-pub use config::{Check, Config, Hello, Level, Limits, Linger, Mounted, Ready, Setup, Task};
+pub use config::{Check, Config, Grant, Hello, Level, Limits, Linger, Mounted, Ready, Setup, Task};
 pub use container::{Part, parts};
 pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};

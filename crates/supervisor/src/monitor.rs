@@ -18,6 +18,7 @@ use crate::accounts::{AGENT_ID, Accounts};
 use crate::clients::{Clients, Door};
 use crate::config::{Config, Hello, Level, Ready, Setup, Task};
 use crate::container;
+use crate::disk;
 use crate::frame::{Decoder, encode};
 use crate::isolate::cgroup::Groups;
 use crate::isolate::{self, identity, mounts, refused};
@@ -164,6 +165,15 @@ fn supervise(
     } else {
         None
     };
+    // An ordinary user's are opened inside, with the rights that one has there.
+    let opened = if workspace.is_some() { &setup.grants[..] } else { &[] };
+    let granted = match isolate::grants::trees(opened, true) {
+        Ok(granted) => granted,
+        Err(failure) => {
+            say(&socket, &Hello::Failed(failure))?;
+            return Ok(1);
+        }
+    };
     if !isolated {
         // Without a pid namespace this catches what is left when the supervisor itself is killed.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -174,7 +184,8 @@ fn supervise(
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let result = Inner { setup, workspace, groups, lingering, storage }.run(&go, &socket, decoder);
+            let inner = Inner { setup, workspace, granted, groups, lingering, storage };
+            let result = inner.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
                 Err(failure) => {
@@ -198,7 +209,7 @@ fn supervise(
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, storage, go, workspace));
+    drop((socket, storage, go, workspace, granted));
     let code = wait_for(child)?;
     // Only now: its end tells the child that this process is gone.
     drop(give_go);
@@ -242,6 +253,8 @@ struct Inner<'a> {
     setup: &'a Setup,
     /// Its layers, and how its files are shown. `None`: an ordinary user's.
     workspace: Option<(Vec<OwnedFd>, &'static str)>,
+    /// The mounts of its grants, with a workspace that has layers here.
+    granted: Vec<OwnedFd>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
     /// Where devices are handed out.
@@ -274,7 +287,7 @@ impl Inner<'_> {
             rustix::process::set_child_subreaper(Some(own)).map_err(|errno| refused("subreaper", errno))?;
         }
         let contained = self.setup.level == Level::Container;
-        let mechanisms = match self.setup.level {
+        let mut mechanisms = match self.setup.level {
             Level::Namespaces => self.isolate(&accounts)?,
             Level::Container => {
                 self.groups.kills = container::kills();
@@ -282,6 +295,10 @@ impl Inner<'_> {
             }
             Level::None => self.not_isolated(),
         };
+        if let Some(bytes) = self.setup.limits.disk_bytes {
+            let how = format!("measured every {} ms at most, {bytes}", disk::INTERVAL.as_millis());
+            mechanisms.insert("disk".into(), how);
+        }
         follow_parent(go).map_err(fail("PR_SET_PDEATHSIG"))?;
         let root =
             if isolated { self.setup.root.clone() } else { self.setup.workspace.display().to_string() };
@@ -310,7 +327,7 @@ impl Inner<'_> {
                 _ => None,
             };
             let clients = Clients::new(Link::new(socket, decoder), door, ready)?;
-            Server::new(world, clients, signals)?.run()
+            Server::new(world, clients, signals, &self.setup.limits)?.run()
         };
         serve().map_err(fail("supervisor"))
     }
@@ -336,14 +353,30 @@ impl Inner<'_> {
                 (&own, "overlay, owned by the caller")
             }
         };
-        mounts::enter(&self.setup.root, workspace, accounts, (&self.setup.mounts, &devices))?;
+        let own;
+        let grants = &self.setup.grants;
+        let granted = if root {
+            &self.granted
+        } else {
+            own = isolate::grants::trees(grants, false)?;
+            &own
+        };
+        let storage = (&self.setup.mounts[..], &devices[..]);
+        mounts::enter(&self.setup.root, workspace, (grants, granted), accounts, storage)?;
         isolate::storage::hand_out(&self.storage, devices)?;
         let agent = nix::unistd::Uid::from_raw(AGENT_ID);
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);
         isolate::drop_rights()?;
-        let landlock = isolate::landlock::enter(&[&self.setup.root, "/tmp", "/run", "/dev/shm"])?;
+        let writable = grants.iter().filter(|grant| grant.writable).map(|grant| grant.path.as_str());
+        let writable: Vec<&str> =
+            [&self.setup.root, "/tmp", "/run", "/dev/shm"].into_iter().chain(writable).collect();
+        let landlock = isolate::landlock::enter(&writable)?;
         let mut mechanisms = self.groups.mechanisms.clone();
+        for grant in grants {
+            let how = if grant.writable { "writable" } else { "read-only" };
+            mechanisms.insert(format!("grant {}", grant.path), format!("{how}, {}", grant.source.display()));
+        }
         let user = match (root, has_users(self.setup)) {
             (true, _) => "mapped range, not root outside",
             (false, true) => "the caller as 1000, others of its subordinate range",

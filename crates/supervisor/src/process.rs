@@ -73,6 +73,8 @@ pub(crate) struct Process {
     pub(crate) released: bool,
     /// How many processes the memory limit had killed before.
     pub(crate) kills_before: u64,
+    /// Whether how large its files may grow is limited.
+    pub(crate) disk_limited: bool,
     phase: Phase,
     main: Option<Pid>,
     /// How the main process ended, and when.
@@ -111,6 +113,7 @@ impl Process {
             start_request: None,
             released: false,
             kills_before: 0,
+            disk_limited: false,
             phase: Phase::Running,
             main: None,
             ended: None,
@@ -190,6 +193,11 @@ impl Process {
         };
         let reason = format!("{what}: {}{hint}", std::io::Error::from(errno));
         Failure::Start { command: self.command.clone(), reason }
+    }
+
+    /// Whether it is being ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.phase != Phase::Running
     }
 
     /// Asks the command to end, and sees to it.
@@ -295,6 +303,11 @@ impl Process {
             Some(status) => Outcome::Signalled { signal: libc::WTERMSIG(status) },
             None => Outcome::Signalled { signal: libc::SIGKILL },
         };
+        let too_large =
+            [Outcome::Signalled { signal: libc::SIGXFSZ }, Outcome::Exited { code: 128 + libc::SIGXFSZ }];
+        if self.disk_limited && too_large.contains(&outcome) {
+            return Outcome::OutOfDisk;
+        }
         // A shell reports its killed child as 137.
         let killed =
             [Outcome::Signalled { signal: libc::SIGKILL }, Outcome::Exited { code: 128 + libc::SIGKILL }];

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mooring_sandbox::Stream;
+use mooring_sandbox::{Outcome, Stream};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::epoll;
@@ -18,15 +18,20 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::channels::{self, Channels};
 use crate::clients::{self, Clients};
-use crate::config::Level;
+use crate::config::{Level, Limits};
+use crate::disk::Disk;
 use crate::jobs::{Answer, Job, Task};
 use crate::kill::{Processes, kill_all};
 use crate::process::{Process, StartAnswer};
-use crate::wire::{Failure, Reply, Request};
+use crate::spawn::spawn;
+use crate::wire::{self, Failure, Reply, Request};
 use crate::world::World;
 
 /// The most commands and jobs at one time, ended but unreleased ones included.
 const MAX_PROCESSES: usize = 8192;
+
+/// How long it can still be asked how commands ended, after the sandbox's time is up.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What an event is about. With the number of a process or a job it makes the kernel's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,10 @@ pub(crate) struct Server {
     jobs: BTreeMap<u64, Job>,
     channels: Channels,
     next: u64,
+    /// When its time is up. `None`: never.
+    end: Option<Instant>,
+    /// What keeps the workspace within its size, where that is limited.
+    disk: Option<Disk>,
     /// A client asked for the end.
     ending: bool,
     /// What is being read, whoever from.
@@ -101,7 +110,15 @@ pub(crate) fn child_signals() -> io::Result<SignalFd> {
 }
 
 impl Server {
-    pub(crate) fn new(world: World, mut clients: Clients, signals: SignalFd) -> io::Result<Self> {
+    /// Serves for as long as somebody wants it, and its limits allow.
+    pub(crate) fn new(
+        world: World,
+        mut clients: Clients,
+        signals: SignalFd,
+        limits: &Limits,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        let wall_clock = limits.wall_clock_ms.map(Duration::from_millis);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         clients.watch(&epoll, |number| Source::Client.token(number), Source::Door.token(0))?;
         epoll::add(&epoll, signals.as_fd(), Source::Signals.token(0), epoll::EventFlags::IN)?;
@@ -115,6 +132,9 @@ impl Server {
             jobs,
             channels: Channels::new(Source::of_channel),
             next: 1,
+            // A time that no clock can tell never comes.
+            end: wall_clock.and_then(|time| now.checked_add(time)),
+            disk: limits.disk_bytes.map(|limit| Disk::new(limit, now)),
             ending: false,
             buffer: vec![0; 64 << 10],
         })
@@ -132,17 +152,18 @@ impl Server {
         self.take_requests();
         let mut events = Vec::with_capacity(256);
         loop {
-            let wait = self.advance(Instant::now())?;
+            let wait = self.advance(Instant::now())?.into_iter().chain(self.watch_disk(Instant::now())).min();
             let now = Instant::now();
             for client in self.clients.take_lost(&self.epoll, now)? {
                 self.forget_client(client);
             }
-            if self.ending || self.clients.end().is_some_and(|end| end <= now) {
+            let over = self.end_of_time();
+            if self.ending || self.clients.end().into_iter().chain(over).any(|end| end <= now) {
                 self.clients.flush();
                 return Ok(());
             }
             self.clients.update(&self.epoll, |number| Source::Client.token(number))?;
-            let wait = wait.into_iter().chain(self.clients.end()).min();
+            let wait = wait.into_iter().chain(self.clients.end()).chain(over).min();
             let timeout = wait.map(|until| {
                 let left = until.saturating_duration_since(Instant::now());
                 // Rounded up: never wake before the moment.
@@ -188,6 +209,14 @@ impl Server {
         }
     }
 
+    /// When the sandbox ends because its time is up: its commands end at that moment, and how they did is told for a
+    /// while, or until it is told.
+    fn end_of_time(&self) -> Option<Instant> {
+        let end = self.end?;
+        let untold = self.processes.values().any(|process| !process.released);
+        Some(if untold { end + LAST_WORDS } else { end })
+    }
+
     fn process_event(&mut self, source: Source, number: u64, now: Instant) -> io::Result<()> {
         let Some(process) = self.processes.get_mut(&number) else { return Ok(()) };
         match source {
@@ -222,6 +251,9 @@ impl Server {
 
     /// Gives up what a client asked for and nobody else can use. Its commands go on: who comes next finds them.
     fn forget_client(&mut self, client: u64) {
+        if let Some(disk) = &mut self.disk {
+            disk.waiting.retain(|(request, ..)| clients::owner(*request) != client);
+        }
         for process in self.processes.values_mut() {
             process.waiters.retain(|waiter| clients::owner(waiter.request) != client);
         }
@@ -246,6 +278,60 @@ impl Server {
             return Ok(());
         }
         Err(Failure::Invalid { reason: format!("{MAX_PROCESSES} commands are held already; release some") })
+    }
+
+    /// Measures the workspace where that is due. Gives the moment when it is next.
+    fn watch_disk(&mut self, now: Instant) -> Option<Instant> {
+        let busy = !self.jobs.is_empty() || self.processes.values().any(|process| process.reaper.is_some());
+        let disk = self.disk.as_mut()?;
+        let next = disk.advance(&self.world, busy, now);
+        if disk.is_blind() {
+            self.processes.values_mut().for_each(|process| process.stop(Outcome::OutOfDisk, now));
+        }
+        next
+    }
+
+    /// Ends what made the workspace larger than it may be, and starts what waited to know its size.
+    fn disk_measured(&mut self, now: Instant) {
+        let ending = self.processes.values().any(|process| process.reaper.is_some() && process.is_stopping());
+        let Some(disk) = &mut self.disk else { return };
+        if disk.measured(now, ending) {
+            for process in self.processes.values_mut() {
+                process.stop(Outcome::OutOfDisk, now);
+            }
+        }
+        for (request, call, payload) in std::mem::take(&mut disk.waiting) {
+            if let Err(failure) = self.start_process(request, &call, payload, now) {
+                self.clients.answer(request, Err(failure), Vec::new());
+            }
+        }
+    }
+
+    /// Starts a command. Its answer comes when it runs.
+    fn start_process(
+        &mut self,
+        request: u64,
+        call: &wire::Spawn,
+        payload: Vec<u8>,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        self.check_room()?;
+        self.check_time(now)?;
+        let file_size = self.disk.as_ref().map(Disk::file_size);
+        let mut process = spawn(&self.world, call, payload, file_size, now)?;
+        process.start_request = Some(request);
+        process.deadline = process.deadline.into_iter().chain(self.end).min();
+        self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
+        Ok(())
+    }
+
+    fn check_time(&self, now: Instant) -> Result<(), Failure> {
+        if self.end.is_none_or(|end| now < end) {
+            return Ok(());
+        }
+        let reason =
+            "the sandbox's time is up (resources.wall_clock), and it ends now; the next start begins anew";
+        Err(Failure::Invalid { reason: reason.into() })
     }
 
     fn process(&mut self, number: u64) -> Result<&mut Process, Failure> {
@@ -363,6 +449,10 @@ impl Server {
         while let Ok(Some(_)) = self.signals.read_signal() {}
         let mut killed_reaper = false;
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if self.disk.as_ref().is_some_and(|disk| disk.is_mine(pid)) {
+                self.disk_measured(now);
+                continue;
+            }
             let job = self.jobs.iter_mut().find(|(_, job)| job.child == Some(pid));
             if let Some((number, job)) = job {
                 let (number, answer, given_up) = (*number, job.ended(), job.given_up);
@@ -401,6 +491,7 @@ impl Server {
     fn is_mine(&self, pid: Pid) -> bool {
         self.processes.values().any(|process| process.reaper == Some(pid))
             || self.jobs.values().any(|job| job.child == Some(pid))
+            || self.disk.as_ref().is_some_and(|disk| disk.is_mine(pid))
     }
 
     /// Moves every process on with time, and answers who waits. Gives the moment to do it again.

@@ -23,8 +23,14 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The most output that may be kept for one command.
 const OUTPUT_LIMIT: u64 = 256 << 20;
 
-/// Starts a command. That its program runs is known when its reaper says so.
-pub(crate) fn spawn(world: &World, call: &Spawn, input: Vec<u8>, now: Instant) -> Result<Process, Failure> {
+/// Starts a command, whose files may grow to `file_size`. That its program runs is known when its reaper says so.
+pub(crate) fn spawn(
+    world: &World,
+    call: &Spawn,
+    input: Vec<u8>,
+    file_size: Option<u64>,
+    now: Instant,
+) -> Result<Process, Failure> {
     let command = describe(&call.command);
     let fail = |reason: String| Failure::Start { command: command.clone(), reason };
     let user = world.accounts.user(call.user.as_deref()).ok_or_else(|| {
@@ -67,6 +73,7 @@ pub(crate) fn spawn(world: &World, call: &Spawn, input: Vec<u8>, now: Instant) -
         terminal: call.tty.is_some(),
         identity: world.many_users.then(|| (user.id, user.id, user.groups.clone())),
         confined: world.level != Level::None,
+        file_size,
     };
     let reaper = match sys::fork() {
         Ok(Some(pid)) => pid,
@@ -81,6 +88,7 @@ pub(crate) fn spawn(world: &World, call: &Spawn, input: Vec<u8>, now: Instant) -
     };
     let limit = call.output_limit.min(OUTPUT_LIMIT) as usize;
     let mut process = Process::new(command.clone(), reaper, limit, now);
+    process.disk_limited = file_size.is_some();
     process.kills_before = world.killed_by_memory();
     process.deadline = call.timeout_ms.map(|limit| now + Duration::from_millis(limit));
     process.stdout = streams.stdout;

@@ -152,6 +152,8 @@ pub(crate) struct Launch {
     pub(crate) identity: Option<(u32, u32, Vec<u32>)>,
     /// Give up all capabilities, and load the seccomp filter.
     pub(crate) confined: bool,
+    /// How large its files may grow. `None`: as this process's.
+    pub(crate) file_size: Option<u64>,
 }
 
 /// Where starting a command failed.

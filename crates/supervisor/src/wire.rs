@@ -9,7 +9,7 @@ use mooring_sandbox::{CommandLine, FileStat, Outcome, Stream, TtySize, WriteOpti
 use serde::{Deserialize, Serialize};
 
 /// The protocol's generation. Both sides must speak the same one.
-pub const GENERATION: u32 = 2;
+pub const GENERATION: u32 = 3;
 
 /// A call, from harness to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -97,6 +97,7 @@ async fn every_outcome_is_said() {
         Outcome::Signalled { signal: 64 },
         Outcome::TimedOut,
         Outcome::OutOfMemory,
+        Outcome::OutOfDisk,
         Outcome::TransportLost,
         Outcome::Cancelled,
     ];

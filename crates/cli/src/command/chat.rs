@@ -28,7 +28,7 @@ pub(crate) async fn chat(args: ChatArgs) -> Result<ExitCode, CommandError> {
             continue;
         }
         // A run that fails is told and does not end the conversation; bad input does.
-        code = run_once(&args, line).await?;
+        code = run_once(&args, line, None).await?;
         // The first run has made the workspace; the later ones work on in it.
         args.workspace = None;
     }

@@ -46,7 +46,7 @@ pub(crate) async fn fork(args: ForkArgs) -> Result<ExitCode, CommandError> {
              event. The model is told",
         );
     }
-    resume::drive(&home, journal, &run, args.json).await
+    resume::drive(&home, journal, &run, args.json, None).await
 }
 
 /// Restores a snapshot into a new session like the one that the run had.

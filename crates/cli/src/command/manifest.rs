@@ -11,7 +11,7 @@ use crate::agent_file::read_manifest;
 use crate::args::{ManifestApplyArgs, ManifestCheckArgs, ManifestCommand, ManifestLockArgs};
 use crate::command_error::CommandError;
 use crate::home::absolute;
-use crate::lock::{directory, lock_file, plan, read_locked};
+use crate::lock::{credentials, directory, lock_file, plan, read_locked};
 
 pub(crate) async fn manifest(command: ManifestCommand) -> Result<ExitCode, CommandError> {
     match command {
@@ -45,7 +45,8 @@ fn check(args: &ManifestCheckArgs) -> Result<ExitCode, CommandError> {
 
 async fn apply(args: &ManifestApplyArgs) -> Result<ExitCode, CommandError> {
     let (manifest, base) = read_locked(&args.file)?;
-    let plan = Plan::new(&manifest, &base, &directory(), "directory")?;
+    let credentials = credentials(&manifest)?;
+    let plan = Plan::with_credentials(&manifest, &base, &directory(), "directory", &credentials)?;
     let root = absolute(&args.root)?;
     let staged = apply_to_dir(&plan, &root).await?;
     crate::view::line(&format!(

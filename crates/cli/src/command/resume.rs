@@ -1,5 +1,6 @@
 //! `moor resume`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -7,16 +8,18 @@ use mooring_journal::event::RunStarted;
 use mooring_journal::{Event, Journal, RunId};
 
 use crate::args::ResumeArgs;
-use crate::command::run::{observer, report};
+use crate::command::run::{copy_outputs, observer, report};
 use crate::command_error::CommandError;
-use crate::home::Home;
+use crate::home::{Home, absolute};
 use crate::host::{self, Wiring};
+use crate::outputs::Outputs;
 use crate::team::Team;
 
 pub(crate) async fn resume(args: &ResumeArgs) -> Result<ExitCode, CommandError> {
     let home = Home::find()?;
     let journal: Arc<dyn Journal> = Arc::new(home.journal()?);
-    drive(&home, journal, &RunId(args.run.clone()), args.json).await
+    let outputs = args.outputs.as_deref().map(absolute).transpose()?;
+    drive(&home, journal, &RunId(args.run.clone()), args.json, outputs).await
 }
 
 /// Goes on with a run, to its end.
@@ -25,14 +28,18 @@ pub(crate) async fn drive(
     journal: Arc<dyn Journal>,
     run: &RunId,
     json: bool,
+    outputs: Option<PathBuf>,
 ) -> Result<ExitCode, CommandError> {
     let config = home.config()?;
     let team = Team::again(&started(journal.as_ref(), run).await?)?;
+    let outputs = outputs.map(|directory| Outputs::new(directory, &team.entry.manifest)).transpose()?;
     let wiring = Wiring::connect(home, &config, &team.mcp()).await?;
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let observer = observer(json, config.prices.clone());
     let host = host::host(journal, team.hosts(&wiring)?, team.snapshots(home)?, observer, cancel);
-    let result = report(run, json, mooring_harness::resume(&host, run).await);
+    let driven = mooring_harness::resume(&host, run).await;
+    let copied = copy_outputs(outputs.as_ref(), &host, &driven).await;
+    let result = report(run, json, driven).and_then(|code| copied.map(|()| code));
     wiring.close().await;
     result
 }

@@ -1,11 +1,11 @@
 //! `moor run`.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mooring_harness::{Finished, HarnessError, NewRun, Observer, Terms};
+use mooring_harness::{Finished, HarnessError, Host, NewRun, Observer, Terms};
 use mooring_journal::RunId;
 use mooring_model::{Item, Prices};
 use serde_json::json;
@@ -17,16 +17,21 @@ use crate::command_error::{CommandError, exit_code};
 use crate::home::{Home, absolute};
 use crate::host::{self, Wiring};
 use crate::lock::read_locked;
+use crate::outputs::Outputs;
 use crate::team::{Loaded, Team};
 use crate::tenant;
 use crate::view::live::{JsonLines, Terminal};
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
-    run_once(&args.agent, args.prompt).await
+    run_once(&args.agent, args.prompt, args.outputs).await
 }
 
 /// Runs an agent on one prompt, in a conversation where one is named.
-pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCode, CommandError> {
+pub(crate) async fn run_once(
+    args: &AgentArgs,
+    prompt: String,
+    outputs: Option<PathBuf>,
+) -> Result<ExitCode, CommandError> {
     let here = absolute(Path::new("."))?;
     let home = Home::find()?;
     let config = home.config()?;
@@ -110,6 +115,8 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
         }
         _ => team.entry.manifest.root.clone(),
     };
+    let outputs = outputs.as_deref().map(absolute).transpose()?;
+    let outputs = outputs.map(|directory| Outputs::new(directory, &team.entry.manifest)).transpose()?;
     let snapshots = team.snapshots(&home)?;
     let (mut entry, members) = team.members(&root)?;
     let id = uuid::Uuid::now_v7().to_string();
@@ -146,10 +153,24 @@ pub(crate) async fn run_once(args: &AgentArgs, prompt: String) -> Result<ExitCod
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let host = host::host(journal, agents, snapshots, observer, cancel);
     let id = new.id.clone();
-    let result = report(&id, args.json, mooring_harness::start(&host, new).await);
+    let driven = mooring_harness::start(&host, new).await;
+    let copied = copy_outputs(outputs.as_ref(), &host, &driven).await;
+    let result = report(&id, args.json, driven).and_then(|code| copied.map(|()| code));
     wiring.close().await;
     drop(claim);
     result
+}
+
+/// Copies what a run left, where that was asked for.
+pub(crate) async fn copy_outputs(
+    outputs: Option<&Outputs>,
+    host: &Host,
+    driven: &Result<Finished, HarnessError>,
+) -> Result<(), CommandError> {
+    match (outputs, driven) {
+        (Some(outputs), Ok(finished)) => outputs.copy(host, finished).await,
+        _ => Ok(()),
+    }
 }
 
 /// Who watches: people on a terminal, or a program.

@@ -1,6 +1,6 @@
 //! `moor sandbox`: sandboxes without an agent, and those that an agent worked in.
 
-mod cp;
+pub(crate) mod cp;
 mod create;
 mod exec;
 mod list;

@@ -211,7 +211,12 @@ impl Story {
         self.workspace = ready.state["data"]["workspace"].as_str().map(str::to_owned);
         let level = ready.isolation["level"].as_str().unwrap_or("?");
         let staged = ready.staged.as_ref().map_or(String::new(), |staged| {
-            format!(" · {} staged", count(staged["files"].as_u64().unwrap_or(0), "file"))
+            let setup = match staged["setup"]["how"].as_str() {
+                Some("cached") => " · setup cached",
+                Some(_) => " · setup run",
+                None => "",
+            };
+            format!(" · {} staged{setup}", count(staged["files"].as_u64().unwrap_or(0), "file"))
         });
         let backend = ready.state["backend"].as_str().unwrap_or("?");
         let level = if level == "none" { format!("{BAD}no isolation{BAD:#}{DIM}") } else { level.to_owned() };

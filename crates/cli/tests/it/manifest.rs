@@ -81,7 +81,7 @@ fn what_was_locked_is_staged_again_or_refused() {
 }
 
 /// Every path below a directory, with its mode and content.
-fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Option<Vec<u8>>)> {
+pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Option<Vec<u8>>)> {
     let mut found = BTreeMap::new();
     let mut due = vec![root.to_owned()];
     while let Some(directory) = due.pop() {

@@ -140,10 +140,13 @@ impl Driver<'_> {
         let base = started.manifest_base.clone().unwrap_or_default();
         let plan = plan(client, &manifest, Path::new(&base)).await?;
         let workspace = self.state.sandbox.workspace.as_ref().map(Into::into);
-        let request = CreateRequest { session_id: session_id.into(), manifest, workspace };
+        let request = CreateRequest { session_id: session_id.into(), manifest: manifest.clone(), workspace };
         let session = client.create(request).await?;
         session.start().await?;
-        let staged = materialise(&plan, session.as_ref()).await?;
+        let staged = match &self.host.snapshots {
+            Some(store) => store.materialise(&plan, &manifest, session.as_ref(), self.now()).await?,
+            None => materialise(&plan, session.as_ref()).await?,
+        };
         Ok((session, Some(json(&staged))))
     }
 }
@@ -177,7 +180,10 @@ pub(super) async fn plan(
 ) -> Result<Plan, SandboxError> {
     let (manifest, base) = (manifest.clone(), base.to_path_buf());
     let (support, backend) = (client.support(), client.backend_id());
-    let planned = tokio::task::spawn_blocking(move || Plan::new(&manifest, &base, &support, backend)).await;
+    client.check(&manifest)?;
+    let credentials = client.credentials(&manifest)?;
+    let plan = move || Plan::with_credentials(&manifest, &base, &support, backend, &credentials);
+    let planned = tokio::task::spawn_blocking(plan).await;
     planned.map_err(|error| SandboxError::Invalid { reason: format!("planning was interrupted: {error}") })?
 }
 

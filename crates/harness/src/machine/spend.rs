@@ -8,11 +8,14 @@
 
 use mooring_journal::Event;
 use mooring_journal::event::BudgetGranted;
+use mooring_manifest::extension;
 use mooring_model::{Content, Cost, FunctionOutput, Item, Usage};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::State;
-use crate::Budget;
 use crate::budget::Resource;
+use crate::{Budget, Seconds};
 
 /// The least room for an answer with which the model is asked; OpenAI refuses to be asked for less.
 const LEAST_ANSWER: u64 = 16;
@@ -197,6 +200,11 @@ impl State {
         self.limits = self.own_limits.within(&self.granted);
     }
 
+    /// The manifest's limit on time, which was read when the run began.
+    fn time_of_manifest(&self) -> Option<u128> {
+        of_manifest(&self.started.manifest).ok()?.of(Resource::Seconds)
+    }
+
     /// What a limit said no to, how much of it was used, and what to do.
     pub(super) fn over(&self, resource: Resource) -> String {
         let most = self.limits.budget().of(resource).unwrap_or(0);
@@ -216,10 +224,22 @@ impl State {
             Some(tenant) if own.is_none_or(|own| own > most) => {
                 format!("It is what the tenant '{}' had left: `moor budget` shows its accounts", tenant.name)
             }
+            _ if resource == Resource::Seconds && self.time_of_manifest() == Some(most) => {
+                "Raise resources.wall_clock in the manifest for the next run".to_owned()
+            }
             _ => format!("Raise {} in the agent's [limits] for the next run", resource.limit()),
         };
         format!("the run used {used} of at most {most_text}{next}. {raise}")
     }
+}
+
+/// What a run may use by its manifest: time.
+pub(super) fn of_manifest(manifest: &Value) -> Result<Budget, String> {
+    let asked = &manifest["x-mooring"]["resources"]["wall_clock"];
+    let asked: Option<extension::Seconds> = Deserialize::deserialize(asked)
+        .map_err(|error| format!("its manifest's resources.wall_clock cannot be read: {error}"))?;
+    let millis = |time: extension::Seconds| Seconds::from_millis(time.seconds().saturating_mul(1000));
+    Ok(Budget { max_seconds: asked.map(millis), ..Budget::default() })
 }
 
 /// What an item counts for in a prompt, in tokens.

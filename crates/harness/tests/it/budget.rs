@@ -10,6 +10,7 @@ use mooring_harness::{
 };
 use mooring_journal::event::{ModelCompleted, Tenant};
 use mooring_journal::{Amounts, Event, Journal, MemoryJournal, RunId};
+use mooring_manifest::Manifest;
 use mooring_model::{
     Cost, Item, ModelClient, ModelError, ModelErrorKind, ModelEvent, ModelRequest, ModelResponse,
     ModelStream, Prices, Route, ScriptModel, Usage,
@@ -292,6 +293,28 @@ async fn a_model_that_never_ends_is_interrupted_when_the_time_is_up() {
     assert!(matches!(&last[1], Event::DeadlinePassed(passed) if passed.limit == "max_seconds"), "{last:?}");
     // It may have been billed: what it read counts.
     assert!(finished.usage.input_tokens > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_manifests_time_holds_where_it_is_the_shorter_one() {
+    let with = |own, of_manifest: &str| {
+        let mut new = limited(seconds(own));
+        let text = format!(r#"{{"x-mooring": {{"resources": {{"wall_clock": "{of_manifest}"}}}}}}"#);
+        new.entry.manifest = Manifest::from_json(&text).unwrap();
+        new
+    };
+    let (finished, journal) = run(Arc::new(Endless), with(90, "30s")).await;
+    let error = finished.unwrap().error.unwrap();
+    assert_eq!(error.code, "budget_exhausted");
+    assert!(
+        error.message.contains("of at most 30 s. Raise resources.wall_clock in the manifest"),
+        "{error:?}"
+    );
+    // The fold of what is recorded says the same.
+    let state = mooring_harness::fold(journal.as_ref(), &RunId("r".into()), |_| {}).await.unwrap();
+    assert_eq!(state.limits.max_seconds, Some(Seconds::from_millis(30_000)));
+    let (finished, _) = run(Arc::new(Endless), with(20, "30s")).await;
+    assert!(finished.unwrap().error.unwrap().message.contains("of at most 20 s. Raise max_seconds"));
 }
 
 #[tokio::test(start_paused = true)]

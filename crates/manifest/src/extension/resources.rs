@@ -21,10 +21,11 @@ pub struct Resources {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub pids: Option<u64>,
-    /// Space for what the workspace gains, such as `2GiB`.
+    /// Space for what the workspace holds, staged entries included, such as `2GiB`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Size>,
-    /// How long a run may take from its beginning, such as `30m`.
+    /// How long a run may go on, such as `30m`: as `max_seconds` of its agent, and of the two the shorter. A sandbox that
+    /// belongs to no run ends so long after each of its starts, and all commands in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_clock: Option<Seconds>,
 }

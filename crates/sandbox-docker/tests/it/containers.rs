@@ -24,7 +24,8 @@ async fn an_image_without_a_libc_runs_the_supervisor_and_keeps_its_variables() {
 #[tokio::test]
 async fn the_container_is_hardened_and_the_session_says_so() {
     let Some(bench) = Bench::new(|options| {
-        options.limits = Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpus: Some(0.5) };
+        options.limits =
+            Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpus: Some(0.5), ..Limits::default() };
     })
     .await
     else {
@@ -120,7 +121,8 @@ async fn a_network_is_there_only_when_the_manifest_says_so() {
 #[tokio::test]
 async fn of_the_operators_limits_and_the_manifests_the_tighter_holds() {
     let Some(bench) = Bench::new(|options| {
-        options.limits = Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpus: None };
+        options.limits =
+            Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpus: None, ..Limits::default() };
     })
     .await
     else {

@@ -24,7 +24,8 @@ impl InContainers {
 impl Target for InContainers {
     fn guarded(&self) -> BoxFuture<'_, Started> {
         Box::pin(async {
-            let limits = Limits { memory_bytes: Some(MEMORY), pids: Some(PROCESSES), cpus: None };
+            let limits =
+                Limits { memory_bytes: Some(MEMORY), pids: Some(PROCESSES), cpus: None, ..Limits::default() };
             let options = DockerOptions::new(docker().unwrap(), self.state.path());
             let options = DockerOptions { image: Some(PYTHON.into()), limits, ..options };
             let client = Arc::new(DockerSandboxClient::new(options));

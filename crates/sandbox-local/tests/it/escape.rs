@@ -40,7 +40,7 @@ impl Target for Local {
     fn guarded(&self) -> BoxFuture<'_, Started> {
         // An ordinary user without a delegated group cannot limit memory.
         let memory_bytes = is_root().then_some(MEMORY);
-        let limits = Limits { memory_bytes, pids: Some(PROCESSES), cpus: None };
+        let limits = Limits { memory_bytes, pids: Some(PROCESSES), cpus: None, ..Limits::default() };
         Box::pin(self.start(LocalOptions { limits, ..LocalOptions::new(self.state.path()) }))
     }
 

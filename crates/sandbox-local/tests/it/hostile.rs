@@ -64,6 +64,7 @@ fn setup(workspace: &std::path::Path) -> Config {
         users: Vec::new(),
         groups: Vec::new(),
         environment: std::collections::BTreeMap::new(),
+        grants: Vec::new(),
         limits: Limits::default(),
         mounts: Vec::new(),
         linger: None,

@@ -3,10 +3,12 @@
 use mooring_manifest::Manifest;
 use std::process::{Child, Command, Stdio};
 
-use mooring_sandbox::{CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
+use mooring_sandbox::{
+    CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError, WriteOptions,
+};
 use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
 
-use crate::setup::{SOON, Sandbox, is_root, unique};
+use crate::setup::{SOON, Sandbox, is_root, running, unique};
 
 async fn limited(limits: Limits) -> Sandbox {
     Sandbox::with(|options| options.limits = limits, Manifest::default(), None).await
@@ -122,7 +124,7 @@ async fn sandboxes_of_one_id_in_two_places_are_limited_each_by_itself() {
     if !is_root() {
         return;
     }
-    let limits = Limits { memory_bytes: Some(1 << 30), pids: Some(100), cpus: None };
+    let limits = Limits { memory_bytes: Some(1 << 30), pids: Some(100), ..Limits::default() };
     let states = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let id = unique("same");
     let mut sessions = Vec::new();
@@ -145,8 +147,90 @@ async fn groups_are_removed_with_the_sandbox() {
     if !is_root() {
         return;
     }
-    let sandbox = limited(Limits { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(1.0) }).await;
+    let limits =
+        Limits { memory_bytes: Some(1 << 30), pids: Some(100), cpus: Some(1.0), ..Limits::default() };
+    let sandbox = limited(limits).await;
     assert_eq!(groups_of(sandbox.session.id()), 3);
     sandbox.session.stop().await.unwrap();
     assert_eq!(groups_of(sandbox.session.id()), 0);
+}
+
+#[tokio::test]
+async fn a_sandbox_ends_when_its_time_is_up_and_says_how_its_commands_did() {
+    let manifest = Manifest::from_json(r#"{"x-mooring": {"resources": {"wall_clock": "1s"}}}"#).unwrap();
+    let sandbox = Sandbox::with(|_| {}, manifest, None).await;
+    let mark = unique("mark");
+    let process =
+        sandbox.session.spawn(ExecRequest::shell(format!("exec -a {mark} sleep 1000"))).await.unwrap();
+    let ended = mooring_sandbox::collect(process.as_ref(), Some(SOON)).await.unwrap();
+    assert_eq!(ended.outcome, Outcome::TimedOut);
+    // It goes once that is known, and nothing is left of it.
+    process.release().await.unwrap();
+    let give_up = tokio::time::Instant::now() + SOON;
+    while sandbox.session.stat(".").await.is_ok() {
+        assert!(tokio::time::Instant::now() < give_up, "it goes on");
+    }
+    assert_eq!(running(&mark), 0);
+    // The next start begins anew.
+    sandbox.session.start().await.unwrap();
+    assert_eq!(sandbox.out("echo again").await, "again\n");
+}
+
+const MIB: usize = 1 << 20;
+
+async fn with_disk(size: &str) -> Sandbox {
+    let text = format!(r#"{{"x-mooring": {{"resources": {{"disk": "{size}"}}}}}}"#);
+    Sandbox::with(|_| {}, Manifest::from_json(&text).unwrap(), None).await
+}
+
+#[tokio::test]
+async fn a_workspace_grows_no_further_than_its_limit() {
+    let sandbox = with_disk("20MiB").await;
+    assert!(sandbox.session.isolation().unwrap().mechanisms["disk"].ends_with(", 20971520"));
+    // One large file: the kernel stops it.
+    let one = sandbox.sh("exec head -c 30M /dev/zero > one").await;
+    assert_eq!(one.outcome, Outcome::OutOfDisk);
+    assert_eq!(sandbox.out("stat -c %s one; rm one").await, "20971520\n");
+    // Many files, hidden from whoever may not enter where they are: the measure finds them.
+    let many = "mkdir deep; for i in $(seq 1000); do head -c 1M /dev/zero > deep/$i; chmod 0 deep; sleep 0.01; \
+                chmod 700 deep; done";
+    assert_eq!(sandbox.sh(many).await.outcome, Outcome::OutOfDisk);
+    // While it is too large, nothing grows, and what is there can be removed.
+    assert_eq!(sandbox.sh("echo more > more").await.outcome, Outcome::OutOfDisk);
+    let full = sandbox.session.write("more", vec![0; MIB].into(), WriteOptions::default()).await.unwrap_err();
+    assert!(full.to_string().contains("resources.disk"), "{full}");
+    assert_eq!(sandbox.out("chmod 700 deep; rm -r deep more; ls").await, "");
+    assert_eq!(sandbox.out("echo fits > more; cat more").await, "fits\n");
+    sandbox.session.write("data", vec![0; MIB].into(), WriteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_archive_that_is_too_large_for_the_workspace_is_refused_on_the_way() {
+    let roomy = Sandbox::new().await;
+    // Without holes, which an archive does not carry.
+    roomy.out("head -c 12M /dev/urandom > a; cp a b").await;
+    let sandbox = with_disk("20MiB").await;
+    let (read, write) = tokio::io::duplex(64 << 10);
+    let (_, unpacked) = tokio::join!(
+        roomy.session.persist(Box::pin(write), &[]),
+        sandbox.session.unpack(".", Box::pin(read))
+    );
+    assert!(unpacked.unwrap_err().to_string().contains("resources.disk"));
+    sandbox.out("rm -f a b").await;
+    sandbox.out("head -c 15M /dev/urandom > c").await;
+    // What is restored takes the place of what is there.
+    let (read, write) = tokio::io::duplex(64 << 10);
+    roomy.out("rm b").await;
+    let (packed, restored) =
+        tokio::join!(roomy.session.persist(Box::pin(write), &[]), sandbox.session.restore(Box::pin(read)));
+    packed.unwrap();
+    restored.unwrap();
+    assert_eq!(sandbox.out("ls").await, "a\n");
+    // And it has to fit by itself.
+    roomy.out("cp a b").await;
+    let (read, write) = tokio::io::duplex(64 << 10);
+    let (_, restored) =
+        tokio::join!(roomy.session.persist(Box::pin(write), &[]), sandbox.session.restore(Box::pin(read)));
+    assert!(restored.unwrap_err().to_string().contains("resources.disk"));
+    assert_eq!(sandbox.out("ls").await, "a\n", "what was there is there");
 }

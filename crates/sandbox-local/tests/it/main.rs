@@ -8,6 +8,7 @@ mod conformance;
 mod escape;
 mod files;
 mod forks;
+mod grants;
 mod hostile;
 mod inside;
 mod lifecycle;

@@ -60,7 +60,7 @@ async fn of_two_limits_the_tighter_holds() {
     assert_eq!(pids(Some(20), 30).await, "20");
     if is_root() {
         let manifest = asking(&json!({ "resources": { "memory": "100MiB", "cpu": 0.5 } }));
-        let own = Limits { memory_bytes: Some(1 << 30), pids: None, cpus: None };
+        let own = Limits { memory_bytes: Some(1 << 30), pids: None, cpus: None, ..Limits::default() };
         let sandbox = Sandbox::with(|options| options.limits = own, manifest, None).await;
         let told = sandbox.session.isolation().unwrap().mechanisms;
         assert!(told["memory"].ends_with(", 104857600"), "{told:?}");

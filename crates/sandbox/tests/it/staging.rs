@@ -224,3 +224,24 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn what_came_out_otherwise_than_it_was_staged_is_named() {
+    let entries = json!({
+        "d": { "type": "dir", "children": { "a.txt": { "type": "file", "content": "a" } } },
+        "closed": { "type": "dir", "permissions": { "owner": 0, "group": 0, "other": 0 }, "children": {
+            "b.txt": { "type": "file", "content": "b" },
+        } },
+    });
+    let plan = plan(&entries, ".".as_ref()).unwrap();
+    let mut session = DirSession::new();
+    materialise(&plan, &session).await.unwrap();
+    chmod(session.path().join("closed"), 0o700);
+    session = DirSession { spoils: Some("d/a.txt"), ..DirSession::new() };
+    let error = materialise(&plan, &session).await.unwrap_err();
+    chmod(session.path().join("closed"), 0o700);
+    insta::assert_snapshot!(
+        error,
+        @"cannot stage entry 'd/a.txt': it was staged with mode 755 and has 640 there; does the workspace's file system keep modes?"
+    );
+}

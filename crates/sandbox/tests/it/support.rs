@@ -21,11 +21,13 @@ use tokio_util::io::SyncIoBridge;
 #[derive(Debug)]
 pub(crate) struct DirSession {
     pub(crate) root: TempDir,
+    /// What loses its mode on the way, as on a file system that keeps none.
+    pub(crate) spoils: Option<&'static str>,
 }
 
 impl DirSession {
     pub(crate) fn new() -> Self {
-        Self { root: TempDir::new().unwrap() }
+        Self { root: TempDir::new().unwrap(), spoils: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -135,7 +137,11 @@ impl SandboxSession for DirSession {
             let archive = SyncIoBridge::new(archive);
             let unpacked =
                 tokio::task::spawn_blocking(move || unpack(&root, archive, &Limits::default(), &|_, _| None));
-            unpacked.await.unwrap().map(drop).map_err(SandboxError::of_archive)
+            unpacked.await.unwrap().map_err(SandboxError::of_archive)?;
+            if let Some(path) = self.spoils {
+                chmod(self.path().join(path), 0o640);
+            }
+            Ok(())
         })
     }
 

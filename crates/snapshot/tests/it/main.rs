@@ -6,5 +6,6 @@ mod crash;
 mod differences;
 mod local;
 mod round_trip;
+mod setup;
 mod sharing;
 mod support;

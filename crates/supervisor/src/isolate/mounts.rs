@@ -14,13 +14,13 @@ use rustix::mount::{
     mount_change, move_mount, unmount,
 };
 
-use super::refused;
+use super::{grants, refused};
 use crate::accounts::Accounts;
-use crate::config::Mounted;
+use crate::config::{Grant, Mounted};
 use crate::sys;
 use crate::wire::Failure;
 
-const READ_ONLY: u64 = 0x1;
+pub(crate) const READ_ONLY: u64 = 0x1;
 
 /// Where the new root is put together, in a mount namespace of our own. The first that exists.
 const BUILD_AT: [&str; 3] = ["/tmp", "/run", "/mnt"];
@@ -86,9 +86,12 @@ pub fn root_allowed(root: &str) -> Result<(), String> {
 
 /// Makes the file system, enters it, and leaves the old one behind. `workspace` are its layers: one, or those of
 /// [`super::layers::overlay`].
+///
+/// `granted` are the mounts of `grants`.
 pub(crate) fn enter(
     root: &str,
     workspace: &[OwnedFd],
+    (grants, granted): (&[Grant], &[OwnedFd]),
     accounts: &Accounts,
     storage: (&[Mounted], &[OwnedFd]),
 ) -> Result<(), Failure> {
@@ -125,6 +128,7 @@ pub(crate) fn enter(
     prepare_devices().map_err(file)?;
     let mount_point = &root[1..];
     fs::create_dir_all(mount_point).map_err(file)?;
+    grants::prepare(grants).map_err(file)?;
     sys::mount_setattr(CWD, c".", true, READ_ONLY | super::identity::NOSUID_NODEV, None)
         .map_err(|error| refused("read-only mount", error))?;
 
@@ -152,8 +156,10 @@ pub(crate) fn enter(
 
     // Below /tmp or /run the mount point has just been covered.
     fs::create_dir_all(mount_point).map_err(file)?;
+    grants::prepare(grants).map_err(file)?;
     move_mount(workspace, "", CWD, mount_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(step("workspace mount"))?;
+    grants::attach(grants, granted)?;
     super::storage::mount(workspace.as_fd(), storage.0, storage.1)?;
     rustix::process::pivot_root(".", ".").map_err(step("pivot_root"))?;
     unmount(".", UnmountFlags::DETACH).map_err(step("pivot_root"))?;

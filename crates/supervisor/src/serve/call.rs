@@ -10,7 +10,6 @@ use crate::channels;
 use crate::files;
 use crate::jobs::Task;
 use crate::process::Waiter;
-use crate::spawn::spawn;
 use crate::wire::{Call, Failure, Reply};
 
 /// The most bytes in one answer to a reader.
@@ -30,10 +29,13 @@ impl Server {
         let done = || Ok(Some((Reply::Done, Vec::new())));
         match call {
             Call::Spawn(call) => {
-                self.check_room()?;
-                let mut process = spawn(&self.world, &call, payload, now)?;
-                process.start_request = Some(id);
-                self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
+                if let Some(disk) = &mut self.disk
+                    && !disk.is_known(now)
+                {
+                    disk.waiting.push((id, call, payload));
+                    return Ok(None);
+                }
+                self.start_process(id, &call, payload, now)?;
                 Ok(None)
             }
             Call::Output { process, after, max_bytes, wait_ms } => {
@@ -78,6 +80,9 @@ impl Server {
                 Ok(Some((Reply::Done, data)))
             }
             Call::Write { path, options } => {
+                if let Some(disk) = &mut self.disk {
+                    disk.take(payload.len())?;
+                }
                 files::write(&self.world, &path, &payload, &options).and_then(|()| done())
             }
             Call::Rename { from, to } => files::rename(&self.world, &from, &to).and_then(|()| done()),
@@ -103,6 +108,21 @@ impl Server {
             Call::Restore => self.answer_job(id, &Task::Restore),
             Call::Persist { without } => self.answer_job(id, &Task::Persist(without)),
             Call::Feed { job } => {
+                if let Some(disk) = &mut self.disk {
+                    let mut found = self.jobs.get_mut(&job).filter(|found| found.child.is_some());
+                    let room = match found {
+                        Some(ref mut found) if found.anew => {
+                            found.fed += payload.len() as u64;
+                            disk.take_anew(found.fed)
+                        }
+                        _ => disk.take(payload.len()),
+                    };
+                    if let (Some(found), Err(failure)) = (found, room) {
+                        // It takes back what it can.
+                        found.give_up();
+                        return Err(failure);
+                    }
+                }
                 let answer = self.job(job)?.feed(id, payload);
                 self.job_reply(job, answer)
             }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) async fn cp(args: &CpArgs) -> Result<ExitCode, CommandError> {
         }
         (Some((sandbox, path)), None) => {
             let session = Found::find(&home, sandbox).await?.start(&home).await?;
-            get(session, path, &absolute(Path::new(&args.to))?).await?;
+            get(session, path, &absolute(Path::new(&args.to))?, Links::All).await?;
         }
         _ => {
             return Err(CommandError::input(
@@ -114,7 +114,50 @@ fn pack_as(from: &Path, name: &Path, out: impl Write) -> Result<(), ArchiveError
     writer.finish().map(drop)
 }
 
-async fn get(session: Arc<dyn SandboxSession>, from: &str, to: &Path) -> Result<(), CommandError> {
+/// Which symbolic links are copied out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// All, as they are: none is followed.
+    All,
+    /// Those that lead to something in what is copied; others are refused.
+    Inside,
+}
+
+impl Links {
+    /// `link` is the place of one in what is copied.
+    fn check(self, link: &Path, target: &Path) -> Result<(), ArchiveError> {
+        let mut above = link.components().count().saturating_sub(1);
+        let mut named = false;
+        let inside = !link.as_os_str().is_empty()
+            && target.components().all(|part| match part {
+                Component::Normal(_) => {
+                    named = true;
+                    true
+                }
+                Component::CurDir => true,
+                // After a name, which may be a link itself, nobody knows how deep it is.
+                Component::ParentDir if !named && above > 0 => {
+                    above -= 1;
+                    true
+                }
+                _ => false,
+            });
+        if self == Self::All || inside {
+            return Ok(());
+        }
+        let member = link.display().to_string();
+        let reason = format!("it is a symbolic link to {}, outside of what is copied", target.display());
+        Err(ArchiveError::Refused { member, reason })
+    }
+}
+
+/// Copies what is at `from` in a workspace to `to` on this host.
+pub(crate) async fn get(
+    session: Arc<dyn SandboxSession>,
+    from: &str,
+    to: &Path,
+    links: Links,
+) -> Result<(), CommandError> {
     let root = Path::new(session.root());
     let whole = root.join(from);
     let Ok(below) = whole.strip_prefix(root) else {
@@ -134,7 +177,7 @@ async fn get(session: Arc<dyn SandboxSession>, from: &str, to: &Path) -> Result<
     };
     let (input, output) = tokio::io::duplex(BUFFER);
     let output = SyncIoBridge::new(output);
-    let writing = tokio::task::spawn_blocking(move || unpack_as(&place, &below, &name, output));
+    let writing = tokio::task::spawn_blocking(move || unpack_as(&place, &below, &name, links, output));
     let (persisted, written) = tokio::join!(session.persist(Box::pin(input), &[]), writing);
     match (joined(written)?, persisted) {
         (Err(ArchiveError::Stream { .. }), Err(error)) => Err(error.into()),
@@ -144,7 +187,13 @@ async fn get(session: Arc<dyn SandboxSession>, from: &str, to: &Path) -> Result<
 }
 
 /// Unpacks what is at `below` in a stream into `place`, under another name.
-fn unpack_as(place: &Path, below: &Path, name: &Path, stream: impl Read + Send) -> Result<(), ArchiveError> {
+fn unpack_as(
+    place: &Path,
+    below: &Path,
+    name: &Path,
+    links: Links,
+    stream: impl Read + Send,
+) -> Result<(), ArchiveError> {
     let failed = |error| ArchiveError::File { operation: "unpack", path: place.to_owned(), source: error };
     let (chosen, pipe) = std::io::pipe().map_err(failed)?;
     std::thread::scope(|scope| {
@@ -155,9 +204,14 @@ fn unpack_as(place: &Path, below: &Path, name: &Path, stream: impl Read + Send) 
                 // Joined with nothing, a name would end in a slash and be a directory's.
                 Some(if rest.as_os_str().is_empty() { name.to_owned() } else { name.join(rest) })
             };
-            read(stream, &Limits::default(), &mut |member, content| match moved(&member.path) {
-                Some(path) => copy(&mut writer, member, &path, content, moved),
-                None => Ok(()),
+            read(stream, &Limits::default(), &mut |member, content| {
+                let Some(path) = moved(&member.path) else { return Ok(()) };
+                if let (MemberKind::Symlink(target), Ok(link)) =
+                    (&member.kind, member.path.strip_prefix(below))
+                {
+                    links.check(link, Path::new(target))?;
+                }
+                copy(&mut writer, member, &path, content, moved)
             })?;
             writer.finish().map(drop)
         });

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{CreateRequest, ExecRequest, Plan, SandboxClient, SandboxSession, materialise};
+use mooring_sandbox::{CreateRequest, ExecRequest, Plan, SandboxClient, SandboxSession, SetUp};
 use mooring_snapshot::{NewSnapshot, Snapshot};
 
 use super::record::{self, Found, Record};
@@ -12,7 +12,7 @@ use crate::agent_file::{SandboxTable, read_manifest};
 use crate::args::sandbox::{CreateArgs, ForkArgs};
 use crate::command_error::CommandError;
 use crate::home::{Home, absolute};
-use crate::host;
+use crate::{host, lock};
 
 pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
     let home = Home::find()?;
@@ -23,7 +23,10 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
     let (table, id) = record::described(&args.new);
     record::refuse_taken(&home, &id)?;
     let client = record::client(&home, &table)?;
-    let plan = Plan::new(&manifest, &base, &client.support(), client.backend_id())?;
+    client.check(&manifest)?;
+    let credentials = lock::credentials(&manifest)?;
+    let (support, backend) = (client.support(), client.backend_id());
+    let plan = Plan::with_credentials(&manifest, &base, &support, backend, &credentials)?;
     let workspace = args.workspace.as_deref().map(absolute).transpose()?;
     if let Some(workspace) = &workspace {
         plan.refuse_conflicts(workspace)?;
@@ -44,7 +47,10 @@ async fn stage(
     manifest: &Manifest,
 ) -> Result<Snapshot, CommandError> {
     session.start().await?;
-    materialise(plan, session).await?;
+    let staged = home.snapshots()?.materialise(plan, manifest, session, host::now_ms()).await?;
+    if staged.setup == Some(SetUp::Cached) {
+        crate::view::note("setup cached");
+    }
     base(home, session, manifest).await
 }
 

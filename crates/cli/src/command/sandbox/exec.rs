@@ -99,12 +99,15 @@ pub(crate) fn exit_code(outcome: Outcome) -> ExitCode {
         Outcome::Signalled { signal } => u8::try_from(128 + signal).unwrap_or(1),
         Outcome::TimedOut => 124,
         Outcome::OutOfMemory => 137,
+        // As one that SIGXFSZ ended.
+        Outcome::OutOfDisk => 153,
         Outcome::Cancelled => 130,
         Outcome::TransportLost => 1,
     };
     match outcome {
         Outcome::TimedOut => crate::view::note("its time was over"),
         Outcome::OutOfMemory => crate::view::note("the sandbox's memory was used up"),
+        Outcome::OutOfDisk => crate::view::note("the workspace would hold more than it may (resources.disk)"),
         Outcome::TransportLost => crate::view::note("the sandbox was lost"),
         _ => {}
     }

@@ -1,0 +1,50 @@
+//! What was staged is looked at again, through the sandbox: each entry of the manifest is of its kind, has its mode, and
+//! all belong to one user. A file system that keeps no modes, or a backend that unpacks in its own way, is found out
+//! here and not by the agent.
+
+use futures::{StreamExt, TryStreamExt};
+
+use crate::plan::{Content, Plan, Step};
+use crate::{BoxFuture, FileKind, FileStat, SandboxError, SandboxSession};
+
+/// How many entries are looked at, at once.
+const AT_ONCE: usize = 16;
+
+/// Compares a session's workspace with what was staged into it.
+pub(crate) async fn verify(plan: &Plan, session: &dyn SandboxSession) -> Result<(), SandboxError> {
+    let mut looks: Vec<BoxFuture<'_, Result<(&Step, FileStat), SandboxError>>> = Vec::new();
+    // Nobody looks into a directory that its owner may not enter.
+    let closed: Vec<_> =
+        plan.steps.iter().filter(|step| step.mode & 0o100 == 0).map(|step| &step.path).collect();
+    let hidden = |step: &Step| closed.iter().any(|path| step.path != **path && step.path.starts_with(path));
+    for step in plan.steps.iter().filter(|step| !hidden(step)) {
+        looks.push(Box::pin(async move { Ok((step, session.stat(&step.path.to_string_lossy()).await?)) }));
+    }
+    let found: Vec<_> = futures::stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+    let owner = found.first().map(|(_, stat)| stat.uid);
+    for (step, stat) in &found {
+        if let Some(reason) = mismatch(step, stat, owner) {
+            let entry = step.path.to_string_lossy().into_owned();
+            return Err(SandboxError::Stage { entry, reason });
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(step: &Step, stat: &FileStat, owner: Option<u32>) -> Option<String> {
+    let kind = match step.content {
+        Content::Text(_) | Content::File(_) => FileKind::File,
+        Content::Directory | Content::Tree(_) | Content::Git(_) => FileKind::Directory,
+    };
+    if stat.kind != kind {
+        return Some(format!("it was staged and is no {kind:?} there, but {:?}", stat.kind));
+    }
+    let (wanted, mode) = (step.mode & 0o777, stat.mode & 0o777);
+    if mode != wanted {
+        return Some(format!(
+            "it was staged with mode {wanted:o} and has {mode:o} there; does the workspace's file system keep modes?"
+        ));
+    }
+    let owner = owner.filter(|owner| *owner != stat.uid)?;
+    Some(format!("it belongs to user {} there, and other entries to user {owner}", stat.uid))
+}
