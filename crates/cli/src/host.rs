@@ -12,7 +12,6 @@ use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
-use mooring_mounts::ObjectStorage;
 use mooring_sandbox::SandboxClient;
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
@@ -255,10 +254,7 @@ fn sandbox(
     base: &Path,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
-        None | Some("local") => {
-            let storage = Arc::new(ObjectStorage::new(operator(config)?));
-            Arc::new(LocalSandboxClient::new(local_options(home, table)?).with_storage(storage))
-        }
+        None | Some("local") => Arc::new(LocalSandboxClient::new(local_options(home, table)?)),
         Some("docker") => {
             if table.isolation.is_some() {
                 return Err(CommandError::input(

@@ -30,11 +30,6 @@ impl SecretValue {
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
-
-    /// The value, for whoever speaks to what it opens.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
 }
 
 impl fmt::Debug for SecretValue {

@@ -1,5 +1,4 @@
-//! What the SDK's form has no place for: limits, network, secrets, ports, set-up, image, git
-//! options, what opens mounts, outputs.
+//! What the SDK's form has no place for: limits, network, secrets, ports, set-up, image, git options, outputs.
 //!
 //! All of it stands below one key, `x-mooring` at the top of a manifest. The SDK's `Manifest.model_validate` ignores
 //! that key and drops it; its shortcut for plain dictionaries (`SandboxRunConfig(manifest={…})`) refuses every key
@@ -11,7 +10,6 @@
 mod git;
 mod host;
 mod image;
-mod mounts;
 mod network;
 mod object;
 mod outputs;
@@ -25,7 +23,6 @@ mod validate;
 pub use git::{Depth, GitOptions};
 pub use host::{HostError, HostName, HostPattern};
 pub use image::{Image, ImageBuild};
-pub use mounts::MountOptions;
 pub use network::{AllowRule, Network};
 pub use outputs::Output;
 pub use request::{HeaderName, Method, PathPattern, RequestError};
@@ -67,9 +64,6 @@ pub struct Extension {
     /// How repositories are fetched, by the path of their entry.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub git: IndexMap<String, GitOptions>,
-    /// How mounts are opened, by the path of their entry.
-    #[serde(skip_serializing_if = "IndexMap::is_empty")]
-    pub mounts: IndexMap<String, MountOptions>,
     /// What a run is to leave in the workspace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,

@@ -179,7 +179,7 @@ impl Provider {
     }
 
     /// The fields that hold a credential or say where one is, and their values.
-    pub fn credentials(&self) -> Vec<(&'static str, Option<&str>)> {
+    pub(crate) fn credentials(&self) -> Vec<(&'static str, Option<&str>)> {
         match self {
             Self::S3(s3) => vec![
                 ("access_key_id", s3.access_key_id.as_deref()),

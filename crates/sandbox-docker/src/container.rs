@@ -78,7 +78,6 @@ impl Launch for DockerLaunch {
                 limits: Limits::default(),
                 linger: None,
                 layers: Vec::new(),
-                mounts: Vec::new(),
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })
         })

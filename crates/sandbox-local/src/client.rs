@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_manifest::Manifest;
 use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
-    SessionState, StorageHost, Support, mounts_alone,
+    SessionState, Support,
 };
 use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::launch::{LocalLaunch, start_supervisor};
 use crate::{layers, store};
@@ -54,7 +52,6 @@ impl LocalOptions {
 pub struct LocalSandboxClient {
     options: LocalOptions,
     sessions: Sessions,
-    storage: Option<Arc<dyn StorageHost>>,
 }
 
 /// What a session's state holds beside its id.
@@ -72,9 +69,6 @@ pub(crate) struct Stored {
     /// What the manifest limits.
     #[serde(default)]
     pub(crate) resources: Resources,
-    /// A manifest with what it mounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mounts: Option<Value>,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -89,13 +83,7 @@ impl Stored {
 impl LocalSandboxClient {
     /// Local sandboxes as `options` say. Touches nothing yet.
     pub fn new(options: LocalOptions) -> Self {
-        Self { options, sessions: Sessions::default(), storage: None }
-    }
-
-    /// The same for manifests that mount storage, which this serves.
-    pub fn with_storage(mut self, storage: Arc<dyn StorageHost>) -> Self {
-        self.storage = Some(storage);
-        self
+        Self { options, sessions: Sessions::default() }
     }
 
     fn open(&self, id: &str, stored: Stored) -> Arc<SupervisedSession> {
@@ -111,7 +99,6 @@ impl LocalSandboxClient {
                 stored,
                 linger: self.options.linger,
                 state_dir: self.options.state_dir.clone(),
-                storage: self.storage.clone(),
             };
             SupervisedSession::new(state, root, Box::new(launch))
         })
@@ -130,30 +117,6 @@ impl LocalSandboxClient {
         more_users().map_err(|why| {
             format!("an ordinary user's sandbox has one user unless that user has a subordinate range: {why}")
         })
-    }
-
-    /// What a session's state keeps of the mounts.
-    fn mounts(&self, manifest: &Manifest) -> Result<Option<Value>, SandboxError> {
-        let Some(alone) = mounts_alone(manifest)? else { return Ok(None) };
-        let unsupported = |reason: &str| SandboxError::Unsupported {
-            operation: "mounts".into(),
-            backend: BACKEND.into(),
-            reason: reason.into(),
-        };
-        if self.options.isolation != Level::Namespaces {
-            return Err(unsupported(
-                "without isolation there is nobody but you to mount them; use isolation",
-            ));
-        }
-        if self.storage.is_none() {
-            return Err(unsupported("nobody serves them here; give the client a StorageHost"));
-        }
-        if self.options.linger.is_some() {
-            return Err(unsupported(
-                "a sandbox that lives on between commands has nobody who serves them meanwhile; use it in a run",
-            ));
-        }
-        Ok(Some(alone.to_value()))
     }
 
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
@@ -175,7 +138,6 @@ impl LocalSandboxClient {
                     .into(),
             });
         }
-        let mounts = self.mounts(&manifest)?;
         let workspace = match &request.workspace {
             Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
@@ -188,7 +150,6 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
-            mounts,
             resources: manifest.extension.resources,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
@@ -229,7 +190,7 @@ impl LocalSandboxClient {
         let folder = store::folder(&self.options.state_dir, id);
         if stored.many_users() && stored.private && !is_root() && folder.exists() {
             let task = Task::Discard { folder: folder.clone() };
-            return match ask(id, start_supervisor(id, None, Vec::new())?, task).await? {
+            return match ask(id, start_supervisor(id, None)?, task).await? {
                 Hello::Done => Ok(()),
                 Hello::Failed(failure) => Err(translate("remove", failure)),
                 other => Err(gone(id, format!("the supervisor said {other:?}"))),
@@ -282,17 +243,10 @@ impl LocalSandboxClient {
         let launch = LocalLaunch {
             id: format!("{}-trial", &id[..id.len().min(40)]),
             folder,
-            stored: Stored {
-                workspace,
-                users: Vec::new(),
-                groups: Vec::new(),
-                mounts: None,
-                ..stored.clone()
-            },
+            stored: Stored { workspace, users: Vec::new(), groups: Vec::new(), ..stored.clone() },
             limits: Limits::default(),
             linger: None,
             state_dir: state_dir.clone(),
-            storage: None,
         };
         let state = SessionState { backend: BACKEND.into(), session_id: launch.id.clone(), data: ().into() };
         let session = SupervisedSession::new(state, stored.root.clone(), Box::new(launch));
@@ -317,7 +271,6 @@ impl SandboxClient for LocalSandboxClient {
         let isolated = self.options.isolation == Level::Namespaces;
         Support {
             users: self.users().is_ok(),
-            mounts: isolated && self.storage.is_some() && self.options.linger.is_none(),
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.

@@ -10,7 +10,7 @@ use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError, Rel
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
 use crate::support::check_support;
-use crate::{SandboxError, Support, mounts};
+use crate::{SandboxError, Support};
 
 /// A manifest, checked against a backend and the host it takes files from.
 #[derive(Debug, Clone)]
@@ -69,17 +69,11 @@ impl Plan {
             reason: ManifestError::Invalid(problems).to_string(),
         })?;
         check_support(manifest, support, backend)?;
-        mounts(manifest)?;
         let mut sources = Sources { path: base, opened: None };
         let options = git_options(manifest);
         let (mut steps, mut named) = (Vec::new(), Named::default());
         for located in manifest.located() {
             let Located { path: Some(path), entry, .. } = located else { continue };
-            if matches!(entry.kind, EntryKind::Mount(_)) {
-                // Whoever mounts makes the place for it, and nothing else belongs there.
-                named.add(path.as_ref(), false);
-                continue;
-            }
             let content = sources.content(&entry.kind, options.get(&path).copied());
             let content = content.map_err(|fault| stage(path.as_str(), &fault))?;
             check_git(&content, path.as_str(), backend)?;
@@ -167,6 +161,7 @@ impl Sources<'_> {
                 }
             },
             EntryKind::GitRepo(repo) => Content::Git(self.git(repo, options.cloned().unwrap_or_default())?),
+            // What is mounted is the backend's business; the place for it is ours.
             EntryKind::Dir(_) | EntryKind::Mount(_) => Content::Directory,
         })
     }

@@ -46,21 +46,12 @@ fn accounts(manifest: &Manifest, support: &Support) -> Lack {
 }
 
 fn mounts(manifest: &Manifest, support: &Support) -> Lack {
-    for located in manifest.located() {
-        let EntryKind::Mount(mount) = &located.entry.kind else { continue };
-        let path = located.path.as_ref().map_or(located.key, |path| path.as_str());
-        let entry = format!("entry '{path}' ({})", mount.provider.type_name());
-        if !support.mounts {
-            let reason = "this backend has no mounts; copy the data with local_dir or git_repo instead";
-            return Some((entry, reason));
-        }
-        if mount.provider.credentials().iter().any(|(_, value)| value.is_some()) {
-            let reason = "its credentials stand in the manifest, which is kept with the run and shown; put them into the \
-                          configuration as secrets, and name these under mounts below x-mooring";
-            return Some((entry, reason));
-        }
-    }
-    None
+    let located = manifest.located().into_iter();
+    let mut mounts = located.filter(|located| matches!(located.entry.kind, EntryKind::Mount(_)));
+    let mount = mounts.next().filter(|_| !support.mounts)?;
+    let reason = "this backend has no mounts; copy the data with local_dir or git_repo instead";
+    let path = mount.path.as_ref().map_or(mount.key, |path| path.as_str());
+    Some((format!("entry '{path}' ({})", mount.entry.kind.type_name()), reason))
 }
 
 fn resources(asked: &Resources, support: &Support) -> Lack {

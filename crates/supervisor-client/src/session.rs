@@ -40,11 +40,6 @@ pub trait Launch: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Where storage is mounted, below the root.
-    fn mounts(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     /// Whether a sandbox has no other way out than [`Egress`].
     fn closed_network(&self) -> bool;
 }
@@ -239,8 +234,7 @@ impl SupervisedSession {
 
     async fn persist_now(&self, mut archive: ArchiveWriter, without: &[String]) -> Result<(), SandboxError> {
         let connection = self.connection()?;
-        let without = [without, &self.launch.mounts()].concat();
-        let job = self.start_job(&connection, Call::Persist { without }).await?;
+        let job = self.start_job(&connection, Call::Persist { without: without.to_vec() }).await?;
         let written = async {
             loop {
                 let (_, bytes) =

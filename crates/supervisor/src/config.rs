@@ -100,9 +100,6 @@ pub struct Setup {
     pub private: bool,
     /// Where the workspace appears inside.
     pub root: String,
-    /// File systems that are served from outside, through devices that are handed out at standard output.
-    #[serde(default)]
-    pub mounts: Vec<Mounted>,
     /// Users beside the default one, in order.
     pub users: Vec<String>,
     /// Groups and their members, in order.
@@ -113,15 +110,6 @@ pub struct Setup {
     pub limits: Limits,
     /// How it lives on without a client. `None`: it ends with the client that started it.
     pub linger: Option<Linger>,
-}
-
-/// A file system that somebody outside serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mounted {
-    /// Where it appears, below the workspace's root.
-    pub path: String,
-    /// Whether nothing may be written there.
-    pub read_only: bool,
 }
 
 /// How a sandbox lives on between clients.

@@ -11,7 +11,6 @@ pub(crate) mod landlock;
 pub(crate) mod layers;
 pub(crate) mod mounts;
 pub(crate) mod seccomp;
-pub(crate) mod storage;
 pub(crate) mod subordinate;
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -41,10 +40,6 @@ pub(crate) fn hint(primitive: &str) -> &'static str {
         "overlay mount" => {
             "the kernel does not let this user stack directories (overlayfs with userxattr, Linux 5.11 or newer; for \
              root 5.19): restore a snapshot into a new sandbox instead of starting a fork"
-        }
-        storage::FUSE => {
-            "mounts need /dev/fuse, which this user must be able to open for reading and writing (`chmod 666 /dev/fuse`, as \
-             distributions have it; in a container, --device /dev/fuse), and Linux 5.2 or newer; or leave the mounts out"
         }
         "proc mount" => {
             "the host's /proc is partly hidden, as in most containers; run the container with an unmasked /proc \

@@ -66,8 +66,6 @@ fn start(door: Option<&str>) -> io::Result<i32> {
         None => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
         Some(path) => container::knock(path)?,
     };
-    // Where devices are handed out; else nothing that anybody reads.
-    let storage = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
@@ -102,7 +100,7 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(1);
         }
     };
-    let ended = prepare_and_supervise(&setup, lingering.as_ref(), (socket, storage), decoder);
+    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, decoder);
     if let Some(lingering) = &lingering {
         lingering.close();
     }
@@ -119,7 +117,7 @@ fn group_name(setup: &Setup) -> String {
 fn prepare_and_supervise(
     setup: &Setup,
     lingering: Option<&Lingering>,
-    (socket, storage): (OwnedFd, OwnedFd),
+    socket: OwnedFd,
     decoder: Decoder,
 ) -> io::Result<i32> {
     let mut groups = match Groups::make(
@@ -133,7 +131,7 @@ fn prepare_and_supervise(
             return Ok(1);
         }
     };
-    let ended = supervise(setup, &mut groups, lingering, (socket, storage), decoder);
+    let ended = supervise(setup, &mut groups, lingering, socket, decoder);
     groups.remove();
     ended
 }
@@ -143,7 +141,7 @@ fn supervise(
     setup: &Setup,
     groups: &mut Groups,
     lingering: Option<&Lingering>,
-    (socket, storage): (OwnedFd, OwnedFd),
+    socket: OwnedFd,
     decoder: Decoder,
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
@@ -174,7 +172,7 @@ fn supervise(
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let result = Inner { setup, workspace, groups, lingering, storage }.run(&go, &socket, decoder);
+            let result = Inner { setup, workspace, groups, lingering }.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
                 Err(failure) => {
@@ -198,7 +196,7 @@ fn supervise(
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, storage, go, workspace));
+    drop((socket, go, workspace));
     let code = wait_for(child)?;
     // Only now: its end tells the child that this process is gone.
     drop(give_go);
@@ -244,8 +242,6 @@ struct Inner<'a> {
     workspace: Option<(Vec<OwnedFd>, &'static str)>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
-    /// Where devices are handed out.
-    storage: OwnedFd,
 }
 
 impl Inner<'_> {
@@ -318,7 +314,6 @@ impl Inner<'_> {
     /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
     fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let root = self.workspace.is_some();
-        let devices = isolate::storage::devices(self.setup.mounts.len())?;
         identity::become_inside().map_err(|errno| refused("user namespace", errno))?;
         // Now, so that the groups that it was just put into are its root.
         sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
@@ -336,8 +331,7 @@ impl Inner<'_> {
                 (&own, "overlay, owned by the caller")
             }
         };
-        mounts::enter(&self.setup.root, workspace, accounts, (&self.setup.mounts, &devices))?;
-        isolate::storage::hand_out(&self.storage, devices)?;
+        mounts::enter(&self.setup.root, workspace, accounts)?;
         let agent = nix::unistd::Uid::from_raw(AGENT_ID);
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);

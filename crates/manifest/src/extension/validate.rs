@@ -38,7 +38,6 @@ pub(crate) fn check(manifest: &Manifest, found: &mut Vec<Problem>) {
     }
     check_image(extension.image.as_ref(), &mut problem);
     check_git(manifest, &mut problem);
-    check_mounts(manifest, &mut problem);
     let mut outputs = HashSet::new();
     for (index, output) in extension.outputs.iter().enumerate() {
         let at = format!("outputs[{index}].path");
@@ -175,50 +174,6 @@ fn check_git(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)) {
         }
         if repo.host.starts_with("file://") {
             problem(&at, "a directory on the host needs no credentials".to_owned(), "remove them");
-        }
-    }
-}
-
-fn check_mounts(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)) {
-    let extension = &manifest.extension;
-    if extension.mounts.is_empty() {
-        return;
-    }
-    let located = manifest.located();
-    for (path, options) in &extension.mounts {
-        let at = member("mounts", path);
-        let entry = RelPath::parse(path)
-            .ok()
-            .and_then(|path| located.iter().find(|located| located.path.as_ref() == Some(&path)));
-        let Some(EntryKind::Mount(mount)) = entry.map(|located| &located.entry.kind) else {
-            problem(
-                &at,
-                format!("there is no mount at '{path}'"),
-                "write the path of the entry below the root",
-            );
-            continue;
-        };
-        let fields = mount.provider.credentials();
-        for (field, name) in &options.credentials {
-            let at = member(&format!("{at}.credentials"), field);
-            match fields.iter().find(|(known, _)| known == field) {
-                None => {
-                    let known: Vec<&str> = fields.iter().map(|(field, _)| *field).collect();
-                    let kind = mount.provider.type_name();
-                    problem(
-                        &at,
-                        format!("{kind} has no credential '{field}'; it has: {}", known.join(", ")),
-                        "name one of these",
-                    );
-                }
-                Some((_, Some(_))) => {
-                    problem(&at, "it stands in the entry, too".to_owned(), "remove it from the entry");
-                }
-                Some((_, None)) if !extension.secrets.contains_key(name) => {
-                    problem(&at, format!("there is no secret '{name}'"), "add it to 'secrets'");
-                }
-                Some((_, None)) => {}
-            }
         }
     }
 }

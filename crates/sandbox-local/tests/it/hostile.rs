@@ -65,7 +65,6 @@ fn setup(workspace: &std::path::Path) -> Config {
         groups: Vec::new(),
         environment: std::collections::BTreeMap::new(),
         limits: Limits::default(),
-        mounts: Vec::new(),
         linger: None,
     };
     Config { generation: GENERATION, task: Task::Start(Box::new(setup)) }

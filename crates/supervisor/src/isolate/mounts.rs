@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -16,7 +16,6 @@ use rustix::mount::{
 
 use super::refused;
 use crate::accounts::Accounts;
-use crate::config::Mounted;
 use crate::sys;
 use crate::wire::Failure;
 
@@ -86,12 +85,7 @@ pub fn root_allowed(root: &str) -> Result<(), String> {
 
 /// Makes the file system, enters it, and leaves the old one behind. `workspace` are its layers: one, or those of
 /// [`super::layers::overlay`].
-pub(crate) fn enter(
-    root: &str,
-    workspace: &[OwnedFd],
-    accounts: &Accounts,
-    storage: (&[Mounted], &[OwnedFd]),
-) -> Result<(), Failure> {
+pub(crate) fn enter(root: &str, workspace: &[OwnedFd], accounts: &Accounts) -> Result<(), Failure> {
     let step = |what: &'static str| move |error: rustix::io::Errno| refused(what, error);
     let file = |error: std::io::Error| refused("mount namespace", error);
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -154,7 +148,6 @@ pub(crate) fn enter(
     fs::create_dir_all(mount_point).map_err(file)?;
     move_mount(workspace, "", CWD, mount_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(step("workspace mount"))?;
-    super::storage::mount(workspace.as_fd(), storage.0, storage.1)?;
     rustix::process::pivot_root(".", ".").map_err(step("pivot_root"))?;
     unmount(".", UnmountFlags::DETACH).map_err(step("pivot_root"))?;
     rustix::process::chdir("/").map_err(step("pivot_root"))
