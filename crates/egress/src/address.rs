@@ -33,6 +33,11 @@ pub(crate) fn reach(address: IpAddr) -> Reach {
     }
 }
 
+/// Whether an address leads to the public internet: not to this machine, its networks, or a metadata service.
+pub fn is_public(address: IpAddr) -> bool {
+    reach(address) == Reach::Public
+}
+
 fn reach_v4(address: Ipv4Addr) -> Reach {
     match address.octets() {
         [127 | 10, ..] | [192, 168, ..] | [172, 16..=31, ..] | [100, 64..=127, ..] => Reach::Private,

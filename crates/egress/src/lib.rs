@@ -40,6 +40,7 @@ mod stream;
 mod tunnel;
 mod upstream;
 
+pub use address::is_public;
 pub use client::EgressClient;
 pub use egress::{Config, Egress};
 pub use environment::{ca_bundle, environment};
