@@ -117,6 +117,29 @@ impl StorageMount {
     }
 }
 
+/// Refuses a manifest that holds a secret of a mount itself: what is in a manifest is recorded, too.
+///
+/// # Errors
+/// [`SandboxError::Invalid`], which names the entry and the field.
+pub fn refuse_literal_secrets(manifest: &Manifest) -> Result<(), SandboxError> {
+    for located in manifest.located() {
+        let EntryKind::Mount(mount) = &located.entry.kind else { continue };
+        let path = located.path.as_ref().map_or(located.key, |path| path.as_str());
+        if let Some(field) = mount.provider.literal_secret() {
+            let reason = format!("{}: {}", describe(path, mount), literal(path, field));
+            return Err(SandboxError::Invalid { reason });
+        }
+    }
+    Ok(())
+}
+
+fn literal(path: &str, field: &str) -> String {
+    format!(
+        "'{field}' is a secret in the manifest itself, and would be kept in the journal; configure it as a secret of \
+         this machine, and name it in x-mooring.mounts.{path}.credentials"
+    )
+}
+
 /// How a mount is called in an error.
 pub(crate) fn describe(path: &str, mount: &Mount) -> String {
     let strategy = &mount.common.mount_strategy;
@@ -153,10 +176,7 @@ fn source(path: &str, provider: &Provider) -> Result<StorageSource, String> {
     let nobody = |what: &str| Err(format!("{what}; copy the data with local_dir instead"));
     // What is in a manifest is in the journal, too.
     if let Some(field) = provider.literal_secret() {
-        return Err(format!(
-            "'{field}' is a secret in the manifest itself, and would be kept in the journal; configure it as a secret of \
-             this machine, and name it in x-mooring.mounts.{path}.credentials"
-        ));
+        return Err(literal(path, field));
     }
     match provider {
         Provider::S3(s3) => Ok(StorageSource::S3(s3.clone())),

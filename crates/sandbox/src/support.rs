@@ -55,7 +55,8 @@ fn mounts(manifest: &Manifest, support: &Support) -> Option<(String, String)> {
         _ => None,
     })?;
     if !support.mounts {
-        let reason = "nobody serves storage here; use the local sandbox with isolation, or copy the data with local_dir";
+        let reason = "nobody serves storage here: it is mounted in the local sandbox of a run, with isolation; or copy the data with \
+                      local_dir";
         return Some((storage::describe(path, mount), reason.to_owned()));
     }
     StorageMount::find(manifest).err()
