@@ -183,7 +183,9 @@ impl Provider {
         match self {
             Self::S3(_) => &["access_key_id", "secret_access_key", "session_token"],
             Self::R2(_) => &["access_key_id", "secret_access_key"],
-            Self::Gcs(_) => &["access_id", "secret_access_key", "service_account_credentials", "access_token"],
+            Self::Gcs(_) => {
+                &["access_id", "secret_access_key", "service_account_credentials", "access_token"]
+            }
             Self::AzureBlob(_) => &["account_key"],
             Self::Box(_) | Self::S3Files(_) | Self::BlaxelDrive(_) => &[],
         }
@@ -194,7 +196,11 @@ impl Provider {
         let harmless = |field: &str| {
             matches!(
                 field,
-                "access_key_id" | "access_id" | "identity_client_id" | "service_account_file" | "box_config_file"
+                "access_key_id"
+                    | "access_id"
+                    | "identity_client_id"
+                    | "service_account_file"
+                    | "box_config_file"
             )
         };
         let mut fields = self.credentials().into_iter();

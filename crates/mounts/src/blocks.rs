@@ -41,7 +41,11 @@ struct Kept {
 
 impl Blocks {
     /// A block, from here or by `fetch`, which runs once for all who ask meanwhile and to its end, whoever still waits.
-    pub(crate) fn get(&self, key: &Key, fetch: impl FnOnce() -> BoxFuture<'static, Result<Bytes, Fault>>) -> Fetch {
+    pub(crate) fn get(
+        &self,
+        key: &Key,
+        fetch: impl FnOnce() -> BoxFuture<'static, Result<Bytes, Fault>>,
+    ) -> Fetch {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clock += 1;
         let now = kept.clock;

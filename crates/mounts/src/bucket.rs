@@ -48,7 +48,8 @@ pub(crate) struct Reach {
 
 /// Opens what a mount names. Asks nobody yet.
 pub(crate) fn open(mount: &StorageMount, reach: &Reach) -> Result<Bucket, SandboxError> {
-    let invalid = |reason: String| SandboxError::Invalid { reason: format!("mount '{}': {reason}", mount.path) };
+    let invalid =
+        |reason: String| SandboxError::Invalid { reason: format!("mount '{}': {reason}", mount.path) };
     let mut values = BTreeMap::new();
     for (field, name) in &mount.credentials {
         let value = (reach.secret)(name).ok_or_else(|| {
@@ -163,7 +164,12 @@ fn google(
     if let Some(endpoint) = endpoint {
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
-    let unsigned = || Arc::new(StaticCredentialProvider::new(GcpSigningCredential { email: String::new(), private_key: None }));
+    let unsigned = || {
+        Arc::new(StaticCredentialProvider::new(GcpSigningCredential {
+            email: String::new(),
+            private_key: None,
+        }))
+    };
     builder = match (account, token) {
         (Some(account), None) => builder.with_service_account_key(account),
         (None, Some(bearer)) => builder
@@ -171,7 +177,9 @@ fn google(
             .with_signing_credentials(unsigned()),
         // Both, so that nobody looks for credentials of this machine.
         (None, None) => builder
-            .with_credentials(Arc::new(StaticCredentialProvider::new(GcpCredential { bearer: String::new() })))
+            .with_credentials(Arc::new(StaticCredentialProvider::new(GcpCredential {
+                bearer: String::new(),
+            })))
             .with_signing_credentials(unsigned())
             .with_skip_signature(true),
         (Some(_), Some(_)) => {
@@ -255,7 +263,9 @@ fn check_endpoint(endpoint: &str, reach: &Reach) -> Result<(), String> {
     }
     let host = Host::parse(url.host_str().unwrap_or_default()).map_err(|error| error.to_string())?;
     match &host {
-        Host::Address(address) if !is_public(*address) && !allowed(&host, &reach.private) => Err(refused(endpoint)),
+        Host::Address(address) if !is_public(*address) && !allowed(&host, &reach.private) => {
+            Err(refused(endpoint))
+        }
         _ => Ok(()),
     }
 }

@@ -163,7 +163,8 @@ pub(crate) struct Faults {
     /// What must never be told.
     pub(crate) secrets: Vec<String>,
     pub(crate) observer: Observer,
-    told: Mutex<HashSet<MountFailure>>,
+    /// What was told: the same failure has other words each time, such as how long it took.
+    told: Mutex<HashSet<(&'static str, String, std::mem::Discriminant<Fault>)>>,
 }
 
 impl Faults {
@@ -185,7 +186,7 @@ impl Faults {
         };
         let new = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.len() < ROOM && told.insert(failure.clone())
+            told.len() < ROOM && told.insert((operation, path.to_owned(), std::mem::discriminant(fault)))
         };
         if new {
             (self.observer)(&failure);

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow,
+    WriteFlags,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -171,6 +172,13 @@ fn empty(reply: ReplyEmpty) -> impl FnOnce(Result<(), Errno>) + Send {
 }
 
 impl Filesystem for Mounted {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // So that a file that is written anew goes out once, and not as an empty one before. Where the kernel cannot, it
+        // asks for both.
+        let _ = config.add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC);
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let work = |inner: Arc<Inner>, path: String| async move {
             let node = inner.volume.stat(&path).await?;
@@ -270,7 +278,8 @@ impl Filesystem for Mounted {
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let work = |inner: Arc<Inner>, path: String| async move { inner.volume.remove_directory(&path).await };
+        let work =
+            |inner: Arc<Inner>, path: String| async move { inner.volume.remove_directory(&path).await };
         self.answer("remove", self.child(parent, name), work, empty(reply));
     }
 
@@ -321,16 +330,7 @@ impl Filesystem for Mounted {
         });
     }
 
-    fn create(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _: u32,
-        _: u32,
-        _: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
         let work = |inner: Arc<Inner>, path: String| async move {
             let spool = inner.volume.create(&path).await?;
             let attributes = inner.known(&path, &Node::File(spool.object()));

@@ -64,7 +64,10 @@ impl Storage for Mounts {
     ) -> Result<Box<dyn Serving>, SandboxError> {
         let bucket = bucket::open(mount, &self.reach)?;
         let failed = |error: std::io::Error| SandboxError::Invalid {
-            reason: format!("mount '{}': the kernel's file system device cannot be served: {error}", mount.path),
+            reason: format!(
+                "mount '{}': the kernel's file system device cannot be served: {error}",
+                mount.path
+            ),
         };
         let faults = Faults::new(
             mount.path.clone(),

@@ -200,7 +200,9 @@ impl Volume {
             let prefix = (!below.is_empty()).then_some(below.as_str());
             let page = match self.ask(self.store.list_paginated(prefix, options)).await {
                 // Of the bucket itself, since a directory without keys is an empty list.
-                Err(Fault::NotFound) => return Err(Fault::Missing("the server knows no such bucket".to_owned())),
+                Err(Fault::NotFound) => {
+                    return Err(Fault::Missing("the server knows no such bucket".to_owned()));
+                }
                 page => page?,
             };
             for object in page.result.objects {
@@ -228,7 +230,11 @@ impl Volume {
     fn name(&self, below: &str, key: &str) -> Option<String> {
         let name = key.strip_prefix(below).filter(|name| !name.is_empty() && !name.contains('/'))?;
         if name.len() > NAME {
-            self.faults.tell("show", name, &Fault::Name(format!("{}…", name.chars().take(40).collect::<String>())));
+            self.faults.tell(
+                "show",
+                name,
+                &Fault::Name(format!("{}…", name.chars().take(40).collect::<String>())),
+            );
             return None;
         }
         Some(name.to_owned())
@@ -302,11 +308,19 @@ impl Volume {
         })
     }
 
-    async fn fetch(&self, path: &str, tag: Option<String>, range: std::ops::Range<u64>) -> Result<Bytes, Fault> {
+    async fn fetch(
+        &self,
+        path: &str,
+        tag: Option<String>,
+        range: std::ops::Range<u64>,
+    ) -> Result<Bytes, Fault> {
         let key = self.key(path)?;
         let length = range.end - range.start;
-        let options =
-            GetOptions { if_match: tag.clone(), range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let options = GetOptions {
+            if_match: tag.clone(),
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
         let work = async {
             let got = self.store.get_opts(&key, options).await?;
             // Not every server looks at what it is asked to match.
@@ -323,7 +337,10 @@ impl Volume {
     }
 
     /// One request, with the deadline.
-    pub(crate) async fn ask<T>(&self, request: impl Future<Output = object_store::Result<T>>) -> Result<T, Fault> {
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Fault> {
         self.within(async { Ok(request.await?) }).await
     }
 

@@ -29,7 +29,12 @@ impl Volume {
     }
 
     /// A file to be changed, with what it holds.
-    pub(crate) async fn edit(self: &Arc<Self>, path: &str, object: &Object, truncate: bool) -> Result<Arc<Spool>, Fault> {
+    pub(crate) async fn edit(
+        self: &Arc<Self>,
+        path: &str,
+        object: &Object,
+        truncate: bool,
+    ) -> Result<Arc<Spool>, Fault> {
         if let Some(spool) = self.spools.join(path) {
             if truncate {
                 spool.resize(0)?;

@@ -149,7 +149,9 @@ impl Launch for LocalLaunch {
             let (Some(devices), Some(storage)) = (devices, &self.storage) else { return Ok(Vec::new()) };
             let (id, mounts, storage) = (self.id.clone(), self.stored.mounts.clone(), Arc::clone(storage));
             let serve = move || -> Result<Vec<Box<dyn Serving>>, SandboxError> {
-                let receive = || receive(&devices).map_err(|error| gone(&id, format!("its mounts are missing: {error}")));
+                let receive = || {
+                    receive(&devices).map_err(|error| gone(&id, format!("its mounts are missing: {error}")))
+                };
                 mounts.iter().map(|mount| storage.serve(&id, mount, receive()?)).collect()
             };
             // The kernel and the server greet each other, which may block.

@@ -101,7 +101,10 @@ impl StorageMount {
                 below(&other.path, place) || below(place, &other.path)
             };
             if let Some(other) = found.iter().find(nested) {
-                return Err(refuse(format!("it is in the place of the mount '{}'; move one of them", other.path)));
+                return Err(refuse(format!(
+                    "it is in the place of the mount '{}'; move one of them",
+                    other.path
+                )));
             }
             let options = manifest.extension.mounts.get(path);
             let credentials: BTreeMap<String, String> =

@@ -22,11 +22,9 @@ pub(crate) fn check_support(
         .or_else(|| others(&manifest.extension, support).map(owned));
     match found {
         None => Ok(()),
-        Some((operation, reason)) => Err(SandboxError::Unsupported {
-            operation,
-            backend: backend.to_owned(),
-            reason,
-        }),
+        Some((operation, reason)) => {
+            Err(SandboxError::Unsupported { operation, backend: backend.to_owned(), reason })
+        }
     }
 }
 
@@ -51,7 +49,9 @@ fn accounts(manifest: &Manifest, support: &Support) -> Lack {
 fn mounts(manifest: &Manifest, support: &Support) -> Option<(String, String)> {
     let located = manifest.located();
     let (path, mount) = located.iter().find_map(|located| match &located.entry.kind {
-        EntryKind::Mount(mount) => Some((located.path.as_ref().map_or(located.key, |path| path.as_str()), mount)),
+        EntryKind::Mount(mount) => {
+            Some((located.path.as_ref().map_or(located.key, |path| path.as_str()), mount))
+        }
         _ => None,
     })?;
     if !support.mounts {

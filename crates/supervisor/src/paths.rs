@@ -52,7 +52,9 @@ impl Problem {
             Self::Escape(reason) => escape(path, &reason),
             Self::Mounted(mount) => Failure::File {
                 path: path.into(),
-                reason: format!("it is in the mount {mount}, which commands alone read and write; use a command"),
+                reason: format!(
+                    "it is in the mount {mount}, which commands alone read and write; use a command"
+                ),
             },
             Self::System(errno) => failure(path, errno),
         }
@@ -95,7 +97,11 @@ pub(crate) fn open_relative(
 
 /// Below the root, and not in what is mounted: that answers when it answers, and here nobody may wait.
 fn beneath(world: &World) -> ResolveFlags {
-    if world.mounts.is_empty() { ResolveFlags::BENEATH } else { ResolveFlags::BENEATH | ResolveFlags::NO_XDEV }
+    if world.mounts.is_empty() {
+        ResolveFlags::BENEATH
+    } else {
+        ResolveFlags::BENEATH | ResolveFlags::NO_XDEV
+    }
 }
 
 fn refuse_mounted(world: &World, path: &str) -> Result<(), Problem> {

@@ -191,7 +191,11 @@ fn check_mounts(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)
             .ok()
             .and_then(|path| located.iter().find(|located| located.path.as_ref() == Some(&path)));
         let Some(EntryKind::Mount(mount)) = entry.map(|located| &located.entry.kind) else {
-            problem(&at, format!("there is no mount at '{path}'"), "write the path of the entry below the root");
+            problem(
+                &at,
+                format!("there is no mount at '{path}'"),
+                "write the path of the entry below the root",
+            );
             continue;
         };
         for (field, name) in &options.credentials {
@@ -199,7 +203,8 @@ fn check_mounts(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)
             let known = mount.provider.credential_fields();
             if !known.contains(&field.as_str()) {
                 let fields = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let wrong = format!("a {} has no such credential; it has: {fields}", mount.provider.type_name());
+                let wrong =
+                    format!("a {} has no such credential; it has: {fields}", mount.provider.type_name());
                 problem(&at, wrong, "remove it");
             } else if mount.provider.credentials().contains(&(field.as_str(), None)) {
                 // As it should be.

@@ -25,11 +25,18 @@ async fn while_it_is_open(change: &str) -> String {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         server.python(change);
-        bench.session.write("changed", bytes::Bytes::new(), mooring_sandbox::WriteOptions::default()).await.unwrap();
+        bench
+            .session
+            .write("changed", bytes::Bytes::new(), mooring_sandbox::WriteOptions::default())
+            .await
+            .unwrap();
     };
     let (ran, ()) = tokio::join!(reading, changing);
     let told = bench.told();
-    assert!(told.iter().any(|line| line.contains("'a': the object was changed or removed while it was open")), "{told:?}");
+    assert!(
+        told.iter().any(|line| line.contains("'a': the object was changed or removed while it was open")),
+        "{told:?}"
+    );
     ran.out
 }
 

@@ -24,12 +24,16 @@ async fn a_server_that_never_answers_is_an_error_and_no_hang() {
         assert!(ran.code != 0 && ran.err.contains("Input/output error"), "{ran:?}");
     }
     let told = bench.told();
-    assert!(told.contains(&"mount m: cannot list '': the server did not answer within 15 s".to_owned()), "{told:?}");
+    assert!(
+        told.contains(&"mount m: cannot list '': the server did not answer within 15 s".to_owned()),
+        "{told:?}"
+    );
     // Nor does what waits keep the sandbox from ending.
-    let (waiting, ended) = tokio::join!(bench.session.exec(mooring_sandbox::ExecRequest::shell("ls m/other")), async {
-        while !bench.said("pgrep -fx 'ls m/other' || true").await.contains(char::is_numeric) {}
-        bench.session.stop().await
-    });
+    let (waiting, ended) =
+        tokio::join!(bench.session.exec(mooring_sandbox::ExecRequest::shell("ls m/other")), async {
+            while !bench.said("pgrep -fx 'ls m/other' || true").await.contains(char::is_numeric) {}
+            bench.session.stop().await
+        });
     ended.unwrap();
     drop(waiting);
 }
@@ -57,8 +61,8 @@ async fn a_bucket_that_is_not_there_is_said() {
     let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
     assert!(bench.run("ls m").await.err.contains("Input/output error"));
     let told = bench.told();
-    assert_eq!(
-        told,
-        ["mount m: cannot list '': there is no such bucket, container or object: the server knows no such bucket"]
+    assert!(
+        told.len() == 1 && told[0].contains("cannot list ''") && told[0].contains("NoSuchBucket"),
+        "{told:?}"
     );
 }

@@ -62,6 +62,10 @@ async fn gcs_bucket() {
     });
     let hmac = json!({ "credentials": { "access_id": "id", "secret_access_key": "key" } });
     holds_what_was_put(&Bench::new(manifest(entry.clone(), hmac)).await).await;
+    let anonymous = Bench::new(manifest(entry.clone(), json!({}))).await;
+    let denied = anonymous.run("cat m/readme.txt").await;
+    assert!(denied.err.contains("Permission denied"), "nobody is asked to be anybody: {denied:?}");
+    server.python("for key in keys(): store.put_object_acl(Bucket='data', Key=key, ACL='public-read')");
     holds_what_was_put(&Bench::new(manifest(entry, json!({}))).await).await;
 }
 
@@ -107,7 +111,9 @@ for at in (0, 1048575, 77777777, 104857600): print(hashlib.sha256(body[at:at + 4
     let grown = resident().saturating_sub(before);
     assert!(grown < 160 << 20, "{} MiB for a file of 100", grown >> 20);
     for (at, sum) in ["0", "1048575", "77777777", "104857600"].iter().zip(&sums[1..]) {
-        let read = format!("dd if=m/large bs=1000 count=4 iflag=skip_bytes skip={at} 2>/dev/null | sha256sum | cut -c1-64");
+        let read = format!(
+            "dd if=m/large bs=1000 count=4 iflag=skip_bytes skip={at} 2>/dev/null | sha256sum | cut -c1-64"
+        );
         assert_eq!(bench.said(&read).await.trim(), *sum, "from {at}");
     }
 }
@@ -143,10 +149,16 @@ put('fine/a', b'1')",
     );
     let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
     // A directory wins over a file of its name.
-    assert_eq!(bench.said("ls m/both m/fine m/mark").await, "m/both:\nbelow\n\nm/fine:\na\n\nm/mark:\nfile\n");
+    assert_eq!(
+        bench.said("ls m/both m/fine m/mark").await,
+        "m/both:\nbelow\n\nm/fine:\na\n\nm/mark:\nfile\n"
+    );
     let odd = bench.run("ls m/odd").await;
     assert!(odd.code != 0 && odd.out.is_empty(), "{odd:?}");
     let told = bench.told();
-    assert!(told.iter().any(|line| line.starts_with("mount m: cannot list 'odd': a key in it is no path")), "{told:?}");
+    assert!(
+        told.iter().any(|line| line.starts_with("mount m: cannot list 'odd': a key in it is no path")),
+        "{told:?}"
+    );
     assert_eq!(bench.said("ls m/fine").await, "a\n");
 }

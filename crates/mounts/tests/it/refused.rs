@@ -86,7 +86,11 @@ async fn sandboxes_that_have_no_place_for_it() {
     let none = LocalOptions { isolation: IsolationLevel::None, ..LocalOptions::new(state.path()) };
     let linger =
         LocalOptions { linger: Some(std::time::Duration::from_mins(1)), ..LocalOptions::new(state.path()) };
-    for (options, reason) in [(none, "without isolation"), (linger, "would live on"), (LocalOptions::new(state.path()), "nobody serves storage")] {
+    for (options, reason) in [
+        (none, "without isolation"),
+        (linger, "would live on"),
+        (LocalOptions::new(state.path()), "nobody serves storage"),
+    ] {
         let client = LocalSandboxClient::new(options);
         let manifest = Manifest::from_value(&json!({
             "entries": { "m": { "type": "s3_mount", "bucket": "b", "mount_strategy": strategy() } }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use mooring_egress::{HostPattern, SecretValue};
 use mooring_manifest::Manifest;
 use mooring_mounts::{MountFailure, Mounts};
-use mooring_sandbox::{CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxSession, SessionState};
+use mooring_sandbox::{
+    CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxSession, SessionState,
+};
 use mooring_sandbox_local::{LocalOptions, LocalSandboxClient};
 use serde_json::{Value, json};
 
@@ -47,9 +49,16 @@ impl Server {
     pub(crate) fn azure() -> Self {
         let mut command = Command::new("node");
         command.arg(counterpart("node_modules/azurite/dist/src/blob/main.js"));
-        command.args(["--blobHost", "127.0.0.1", "--blobPort", "0", "--disableTelemetry", "--skipApiVersionCheck"]);
+        command.args([
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            "0",
+            "--disableTelemetry",
+            "--skipApiVersionCheck",
+        ]);
         command.args(["--inMemoryPersistence"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        Self::start(command, "listening at ", |child| Box::new(child.stdout.take().unwrap()))
+        Self::start(command, "listens on ", |child| Box::new(child.stdout.take().unwrap()))
     }
 
     fn start(
@@ -161,7 +170,8 @@ pub(crate) struct Ran {
 /// A client whose mounts may reach this machine, and which knows some secrets.
 pub(crate) fn client(state: &Path, failures: &Arc<Mutex<Vec<MountFailure>>>) -> LocalSandboxClient {
     let secrets: BTreeMap<&str, &str> =
-        [("id", "AKIAEXAMPLE"), ("key", SECRET), ("azure", KEY), ("token-key", "c2VjcmV0IG9mIG5vYm9keQ==")].into();
+        [("id", "AKIAEXAMPLE"), ("key", SECRET), ("azure", KEY), ("token-key", "c2VjcmV0IG9mIG5vYm9keQ==")]
+            .into();
     let failures = Arc::clone(failures);
     let mounts = Mounts::new(
         Arc::new(move |name: &str| secrets.get(name).map(|value| SecretValue::new(*value))),

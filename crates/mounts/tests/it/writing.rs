@@ -15,7 +15,15 @@ async fn a_mount_is_read_only_unless_it_is_said() {
     let server = Server::s3();
     server.python("put('a', b'1')");
     let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
-    for command in ["echo 2 > m/a", "touch m/b", "rm m/a", "mkdir m/c", "mv m/a m/d", "chmod 777 m/a", "truncate -s 0 m/a"] {
+    for command in [
+        "echo 2 > m/a",
+        "touch m/b",
+        "rm m/a",
+        "mkdir m/c",
+        "mv m/a m/d",
+        "chmod 777 m/a",
+        "truncate -s 0 m/a",
+    ] {
         let ran = bench.run(command).await;
         assert!(ran.code != 0 && ran.err.contains("Read-only file system"), "{command}: {ran:?}");
     }

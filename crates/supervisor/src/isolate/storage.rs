@@ -22,7 +22,8 @@ const DEVICE: &str = "/dev/fuse";
 /// Opens a device for each mount, while the host's are still to be seen and this process is still who it was.
 pub(crate) fn open(mounts: &[MountPoint]) -> Result<Vec<OwnedFd>, Failure> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let open = |_: &MountPoint| openat(CWD, DEVICE, flags, Mode::empty()).map_err(|errno| refused("fuse", errno));
+    let open =
+        |_: &MountPoint| openat(CWD, DEVICE, flags, Mode::empty()).map_err(|errno| refused("fuse", errno));
     mounts.iter().map(open).collect()
 }
 
