@@ -130,8 +130,22 @@ impl From<object_store::Error> for Fault {
             object_store::Error::PermissionDenied { source, .. }
             | object_store::Error::Unauthenticated { source, .. } => Self::Denied(source.to_string()),
             object_store::Error::InvalidPath { source } => Self::Key(source.to_string()),
-            object_store::Error::Generic { source, .. } => Self::Other(chain(&*source)),
-            other => Self::Other(chain(&other)),
+            object_store::Error::Generic { source, .. } => Self::of_server(chain(&*source)),
+            other => Self::of_server(chain(&other)),
+        }
+    }
+}
+
+impl Fault {
+    /// What a listing or an upload was told. Its status is in the text alone.
+    fn of_server(said: String) -> Self {
+        let status = |code: &str| said.contains(&format!("status code: {code} "));
+        if status("401") || status("403") {
+            Self::Denied(said)
+        } else if status("404") {
+            Self::Missing(said)
+        } else {
+            Self::Other(said)
         }
     }
 }

@@ -324,7 +324,8 @@ impl Volume {
         let work = async {
             let got = self.store.get_opts(&key, options).await?;
             // Not every server looks at what it is asked to match.
-            if tag.is_some() && got.meta.e_tag.is_some() && got.meta.e_tag != tag {
+            let now = Object::from(got.meta.clone()).tag;
+            if tag.is_some() && now.is_some() && now != tag {
                 return Err(Fault::Changed);
             }
             Ok(got.bytes().await?)
@@ -386,6 +387,8 @@ fn fresh<T: Clone>(kept: &Mutex<HashMap<String, (T, Instant)>>, path: &str) -> O
 
 impl From<ObjectMeta> for Object {
     fn from(meta: ObjectMeta) -> Self {
-        Self { size: meta.size, modified: meta.last_modified.into(), tag: meta.e_tag }
+        // Some servers write it without its quotes in a listing.
+        let quoted = |tag: String| if tag.contains('"') { tag } else { format!("\"{tag}\"") };
+        Self { size: meta.size, modified: meta.last_modified.into(), tag: meta.e_tag.map(quoted) }
     }
 }
