@@ -20,7 +20,7 @@ use crate::blocks::BLOCK;
 use crate::fault::Fault;
 use crate::inodes::Inodes;
 use crate::spool::Spool;
-use crate::volume::{Listing, Node, Object, Volume, join};
+use crate::volume::{Node, Object, Volume, join};
 
 /// How long the kernel may believe what it was told.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -38,10 +38,14 @@ struct Inner {
     volume: Arc<Volume>,
     inodes: Inodes,
     files: Mutex<HashMap<u64, Arc<Open>>>,
-    directories: Mutex<HashMap<u64, Listing>>,
+    /// Open directories, as they were when they were opened.
+    directories: Mutex<HashMap<u64, Arc<Names>>>,
     next: AtomicU64,
     since: SystemTime,
 }
+
+/// What is in a directory, in order.
+type Names = Vec<(String, FileType)>;
 
 /// An open file.
 enum Open {
@@ -435,8 +439,13 @@ impl Filesystem for Mounted {
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let work = |inner: Arc<Inner>, path: String| async move {
             let listing = inner.volume.list(&path).await?;
+            let kind = |node: &Node| match node {
+                Node::Directory => FileType::Directory,
+                Node::File(_) => FileType::RegularFile,
+            };
+            let listing = listing.iter().map(|(name, node)| (name.clone(), kind(node))).collect::<Names>();
             let handle = inner.next.fetch_add(1, Ordering::Relaxed);
-            lock(&inner.directories).insert(handle, listing);
+            lock(&inner.directories).insert(handle, Arc::new(listing));
             Ok(FileHandle(handle))
         };
         self.answer("list", self.path(number), work, move |done| match done {
@@ -457,16 +466,16 @@ impl Filesystem for Mounted {
         let (Some(listing), Ok(directory)) = (listing, self.path(number)) else {
             return reply.error(Errno::EBADF);
         };
-        let dots = [".", ".."].map(|name| (name, number.0, FileType::Directory));
-        let entries = listing.iter().map(|(name, node)| {
-            let kind = match node {
-                Node::Directory => FileType::Directory,
-                Node::File(_) => FileType::RegularFile,
+        for at in offset.. {
+            let (name, number, kind) = match at {
+                0 => (".", number.0, FileType::Directory),
+                1 => ("..", number.0, FileType::Directory),
+                at => {
+                    let Some((name, kind)) = listing.get(at as usize - 2) else { break };
+                    (name.as_str(), self.inner.inodes.number(&join(&directory, name)), *kind)
+                }
             };
-            (name.as_str(), self.inner.inodes.number(&join(&directory, name)), kind)
-        });
-        for (at, (name, number, kind)) in dots.into_iter().chain(entries).enumerate().skip(offset as usize) {
-            if reply.add(INodeNo(number), at as u64 + 1, kind, name) {
+            if reply.add(INodeNo(number), at + 1, kind, name) {
                 break;
             }
         }

@@ -21,10 +21,12 @@ const DEVICE: &str = "/dev/fuse";
 
 /// Opens a device for each mount, while the host's are still to be seen and this process is still who it was.
 pub(crate) fn open(mounts: &[MountPoint]) -> Result<Vec<OwnedFd>, Failure> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let open =
-        |_: &MountPoint| openat(CWD, DEVICE, flags, Mode::empty()).map_err(|errno| refused("fuse", errno));
-    mounts.iter().map(open).collect()
+    mounts.iter().map(|_| device().map_err(|errno| refused("fuse", errno))).collect()
+}
+
+/// A device of the kernel's that nothing is mounted with yet.
+pub(crate) fn device() -> Result<OwnedFd, Errno> {
+    openat(CWD, DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Mounts them below the root and sends the devices out, in their order. As the default user, whose the places are.
