@@ -12,7 +12,8 @@ use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
-use mooring_sandbox::SandboxClient;
+use mooring_mounts::{MountFailure, Mounts};
+use mooring_sandbox::{SandboxClient, Storage};
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use mooring_snapshot::SnapshotStore;
@@ -254,7 +255,10 @@ fn sandbox(
     base: &Path,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
-        None | Some("local") => Arc::new(LocalSandboxClient::new(local_options(home, table)?)),
+        None | Some("local") => {
+            let options = LocalOptions { storage: Some(storage(config)?), ..local_options(home, table)? };
+            Arc::new(LocalSandboxClient::new(options))
+        }
         Some("docker") => {
             if table.isolation.is_some() {
                 return Err(CommandError::input(
@@ -314,6 +318,13 @@ fn operator(config: &Config) -> Result<Operator, CommandError> {
         operator.private.push(pattern);
     }
     Ok(operator)
+}
+
+/// Serves mounts as this machine's operator says. What fails is told to the person at the terminal, since the command
+/// that looked has only a number.
+fn storage(config: &Config) -> Result<Arc<dyn Storage>, CommandError> {
+    let tell = |failure: &MountFailure| crate::view::note(&failure.to_string());
+    Ok(Arc::new(Mounts::new(operator(config)?, Arc::new(tell))))
 }
 
 /// `github-token` is `MOOR_SECRET_GITHUB_TOKEN`.

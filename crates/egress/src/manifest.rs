@@ -2,6 +2,7 @@
 //! secrets are, and which names may lead into the operator's own network, the operator says.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
@@ -11,9 +12,11 @@ use mooring_manifest::extension::{AllowRule, Injection, Network, SecretUse};
 use mooring_sandbox::SandboxError;
 use serde::{Deserialize, Serialize};
 
+use crate::address::Reach;
+use crate::host::Host;
 use crate::limits::Limits;
 use crate::pattern::HostPattern;
-use crate::policy::{Policy, Rule};
+use crate::policy::{Grant, Handling, Policy, Rule};
 use crate::secret::{SecretBinding, SecretValue};
 use crate::upstream::{Resolve, SystemResolver};
 
@@ -54,6 +57,31 @@ impl fmt::Debug for Operator {
             .field("private", &self.private)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// The addresses of a host that a manifest names, for the control plane itself to connect to: the operator's own
+    /// network only where the operator says so.
+    ///
+    /// # Errors
+    /// Where the name is not known, or leads to an address that nobody may be sent to.
+    pub async fn addresses(&self, host: &Host) -> std::io::Result<Vec<IpAddr>> {
+        let addresses = match host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => self.resolver.resolve(name).await?,
+        };
+        let private = self.private.iter().any(|pattern| pattern.matches(host));
+        let widest = if private { Reach::Private } else { Reach::Public };
+        let grant = Grant { handling: Handling::Open, widest };
+        match addresses.iter().find(|address| !grant.permits(**address)) {
+            None if addresses.is_empty() => Err(std::io::Error::other(format!("{host} has no address"))),
+            None => Ok(addresses),
+            Some(address) => Err(std::io::Error::other(format!(
+                "{host} leads to {address}, which is not public; name the host under network.private in the \
+                 configuration if that is meant"
+            ))),
+        }
     }
 }
 

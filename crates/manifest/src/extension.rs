@@ -10,6 +10,7 @@
 mod git;
 mod host;
 mod image;
+mod mounts;
 mod network;
 mod object;
 mod outputs;
@@ -23,6 +24,7 @@ mod validate;
 pub use git::{Depth, GitOptions};
 pub use host::{HostError, HostName, HostPattern};
 pub use image::{Image, ImageBuild};
+pub use mounts::MountOptions;
 pub use network::{AllowRule, Network};
 pub use outputs::Output;
 pub use request::{HeaderName, Method, PathPattern, RequestError};
@@ -64,6 +66,9 @@ pub struct Extension {
     /// How repositories are fetched, by the path of their entry.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub git: IndexMap<String, GitOptions>,
+    /// How mounted storage is reached, by the path of its entry.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub mounts: IndexMap<String, MountOptions>,
     /// What a run is to leave in the workspace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,

@@ -78,6 +78,7 @@ impl Launch for DockerLaunch {
                 limits: Limits::default(),
                 linger: None,
                 layers: Vec::new(),
+                mounts: Vec::new(),
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })
         })

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
-    SessionState, Support,
+    SessionState, Storage, StorageMount, Support,
 };
 use mooring_supervisor::{Hello, Level, Limits, Task, is_root, more_users, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
@@ -21,7 +21,7 @@ use crate::{layers, store};
 const BACKEND: &str = "local";
 
 /// How local sandboxes are made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct LocalOptions {
     /// Where private workspaces lie.
     pub state_dir: PathBuf,
@@ -33,6 +33,9 @@ pub struct LocalOptions {
     /// its commands running. Clients are whoever can enter the session's directory: the same user. `None`: it ends
     /// with the client that started it.
     pub linger: Option<Duration>,
+    /// Who serves the storage that manifests mount. `None`: nobody, and such manifests are refused. Nor are they served
+    /// in a sandbox without isolation, or in one that lives on when nobody is left who could.
+    pub storage: Option<Arc<dyn Storage>>,
 }
 
 impl LocalOptions {
@@ -43,6 +46,7 @@ impl LocalOptions {
             isolation: Level::Namespaces,
             limits: Limits::default(),
             linger: None,
+            storage: None,
         }
     }
 }
@@ -66,6 +70,9 @@ pub(crate) struct Stored {
     pub(crate) users: Vec<String>,
     pub(crate) groups: Vec<(String, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What is mounted. Its secrets are asked for anew at every start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<StorageMount>,
     /// What the manifest limits.
     #[serde(default)]
     pub(crate) resources: Resources,
@@ -99,6 +106,8 @@ impl LocalSandboxClient {
                 stored,
                 linger: self.options.linger,
                 state_dir: self.options.state_dir.clone(),
+                storage: self.options.storage.clone(),
+                devices: Mutex::default(),
             };
             SupervisedSession::new(state, root, Box::new(launch))
         })
@@ -138,6 +147,8 @@ impl LocalSandboxClient {
                     .into(),
             });
         }
+        let mounts = StorageMount::all(&manifest, BACKEND)?;
+        self.can_mount(&mounts)?;
         let workspace = match &request.workspace {
             Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
@@ -150,6 +161,7 @@ impl LocalSandboxClient {
                 manifest.root.clone()
             },
             workspace,
+            mounts,
             resources: manifest.extension.resources,
             environment: manifest.resolved_environment(),
             users: manifest.users.into_iter().map(|user| user.name).collect(),
@@ -173,11 +185,27 @@ impl LocalSandboxClient {
                 ),
             });
         }
+        self.can_mount(&stored.mounts)?;
         if !stored.workspace.is_dir() {
             let reason = format!("its workspace {} is no longer there", stored.workspace.display());
             return Err(gone(&state.session_id, reason));
         }
         Ok(self.open(&state.session_id, stored))
+    }
+
+    fn can_mount(&self, mounts: &[StorageMount]) -> Result<(), SandboxError> {
+        let Some(mount) = mounts.first().filter(|_| !self.support().mounts) else { return Ok(()) };
+        let reason = match &self.options {
+            options if options.isolation == Level::None => {
+                "without isolation there is no place for it that only the sandbox sees; use isolation"
+            }
+            options if options.linger.is_some() => {
+                "the sandbox would live on when nobody is left who serves it; use it in a run, or copy the data"
+            }
+            _ => "nobody serves storage here; give LocalOptions::storage",
+        };
+        let (operation, backend) = (format!("mount '{}'", mount.path), BACKEND.into());
+        Err(SandboxError::Unsupported { operation, backend, reason: reason.into() })
     }
 
     async fn delete_now(&self, state: &SessionState) -> Result<(), SandboxError> {
@@ -190,7 +218,7 @@ impl LocalSandboxClient {
         let folder = store::folder(&self.options.state_dir, id);
         if stored.many_users() && stored.private && !is_root() && folder.exists() {
             let task = Task::Discard { folder: folder.clone() };
-            return match ask(id, start_supervisor(id, None)?, task).await? {
+            return match ask(id, start_supervisor(id, None, None)?, task).await? {
                 Hello::Done => Ok(()),
                 Hello::Failed(failure) => Err(translate("remove", failure)),
                 other => Err(gone(id, format!("the supervisor said {other:?}"))),
@@ -243,10 +271,18 @@ impl LocalSandboxClient {
         let launch = LocalLaunch {
             id: format!("{}-trial", &id[..id.len().min(40)]),
             folder,
-            stored: Stored { workspace, users: Vec::new(), groups: Vec::new(), ..stored.clone() },
+            stored: Stored {
+                workspace,
+                users: Vec::new(),
+                groups: Vec::new(),
+                mounts: Vec::new(),
+                ..stored.clone()
+            },
             limits: Limits::default(),
             linger: None,
             state_dir: state_dir.clone(),
+            storage: None,
+            devices: Mutex::default(),
         };
         let state = SessionState { backend: BACKEND.into(), session_id: launch.id.clone(), data: ().into() };
         let session = SupervisedSession::new(state, stored.root.clone(), Box::new(launch));
@@ -278,6 +314,7 @@ impl SandboxClient for LocalSandboxClient {
             // Without isolation a server in the sandbox listens at this machine's own address already.
             ports: isolated,
             setup: true,
+            mounts: isolated && self.options.linger.is_none() && self.options.storage.is_some(),
             ..Support::default()
         }
     }

@@ -8,11 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_sandbox::{BoxFuture, HostWorkspace, SandboxError};
-use mooring_supervisor::{DOOR, LOCK, Level, Limits, Linger, Setup, is_root, names_on_disk};
+use mooring_sandbox::{BoxFuture, HostWorkspace, SandboxError, Serving, Storage};
+use mooring_supervisor::{DOOR, LOCK, Level, Limits, Linger, MountPoint, Setup, is_root, names_on_disk};
 use mooring_supervisor_client::{End, Launch, Launched, Transport, gone};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -30,6 +32,10 @@ pub(crate) struct LocalLaunch {
     pub(crate) linger: Option<Duration>,
     /// Where layers lie.
     pub(crate) state_dir: PathBuf,
+    /// Who serves what is mounted.
+    pub(crate) storage: Option<Arc<dyn Storage>>,
+    /// Where the devices of the supervisor that was started come out.
+    pub(crate) devices: Mutex<Option<StdUnixStream>>,
 }
 
 impl LocalLaunch {
@@ -49,6 +55,12 @@ impl LocalLaunch {
             environment: self.stored.environment.clone(),
             limits: self.limits,
             linger,
+            mounts: self
+                .stored
+                .mounts
+                .iter()
+                .map(|mount| MountPoint { path: mount.path.clone(), read_only: mount.read_only })
+                .collect(),
         };
         let level = match self.stored.isolation {
             Level::Namespaces => "namespaces",
@@ -76,7 +88,21 @@ impl Launch for LocalLaunch {
             // From here on nobody freezes what is about to be written to.
             let held = if self.stored.private { layers::hold(&self.folder)? } else { None };
             let layers = layers::paths(&self.state_dir, &self.folder)?;
-            Ok(self.launched(start_supervisor(&self.id, held)?, layers))
+            if let Some(storage) = &self.storage {
+                for mount in &self.stored.mounts {
+                    storage.check(mount)?;
+                }
+            }
+            let (outlet, devices) = if self.stored.mounts.is_empty() {
+                (None, None)
+            } else {
+                let pair = StdUnixStream::pair();
+                let (ours, theirs) =
+                    pair.map_err(|error| gone(&self.id, format!("cannot make a socket: {error}")))?;
+                (Some(theirs), Some(ours))
+            };
+            *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = devices;
+            Ok(self.launched(start_supervisor(&self.id, held, outlet)?, layers))
         })
     }
 
@@ -110,28 +136,65 @@ impl Launch for LocalLaunch {
         };
         let mut layers = vec![stored.workspace.clone()];
         layers.extend(layers::paths(&self.state_dir, &self.folder).ok()?);
-        Some(HostWorkspace { layers, users, groups })
+        let mounts = stored.mounts.iter().map(|mount| PathBuf::from(&mount.path)).collect();
+        Some(HostWorkspace { layers, users, groups, mounts })
     }
 
     fn closed_network(&self) -> bool {
         self.stored.isolation == Level::Namespaces
     }
+
+    fn serve_mounts(&self) -> BoxFuture<'_, Result<Vec<Box<dyn Serving>>, SandboxError>> {
+        Box::pin(async move {
+            let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (Some(devices), Some(storage)) = (devices, &self.storage) else { return Ok(Vec::new()) };
+            let (id, mounts, storage) = (self.id.clone(), self.stored.mounts.clone(), Arc::clone(storage));
+            let serve = move || -> Result<Vec<Box<dyn Serving>>, SandboxError> {
+                let receive = || {
+                    receive(&devices).map_err(|error| gone(&id, format!("its mounts are missing: {error}")))
+                };
+                mounts.iter().map(|mount| storage.serve(&id, mount, receive()?)).collect()
+            };
+            // The kernel and the server greet each other, which may block.
+            let served = tokio::task::spawn_blocking(serve).await;
+            served.map_err(|error| gone(&self.id, format!("its mounts cannot be served: {error}")))?
+        })
+    }
 }
 
 /// Starts a supervisor that waits to be told what to do.
 ///
-/// `held` goes with it.
-pub(crate) fn start_supervisor(session: &str, held: Option<File>) -> Result<Transport, SandboxError> {
+/// `held` goes with it; devices of mounts come out at the other end of `outlet`.
+pub(crate) fn start_supervisor(
+    session: &str,
+    held: Option<File>,
+    outlet: Option<StdUnixStream>,
+) -> Result<Transport, SandboxError> {
     let fail = |what: &str, error: std::io::Error| gone(session, format!("cannot {what}: {error}"));
     let (ours, theirs) = StdUnixStream::pair().map_err(|error| fail("make a socket", error))?;
     ours.set_nonblocking(true).map_err(|error| fail("make a socket", error))?;
+    let outlet = outlet.map_or_else(Stdio::null, |outlet| Stdio::from(OwnedFd::from(outlet)));
     let mut command = Command::from(mooring_supervisor::command());
-    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(outlet).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| fail("start the supervisor", error))?;
     // With `command` goes our copy of the supervisor's end: from here on its death is an end of file.
     drop(command);
     let stream = UnixStream::from_std(ours).map_err(|error| fail("make a socket", error))?;
     Ok(transport(stream, Box::new(Monitor { child, _held: held })))
+}
+
+/// The next device that a supervisor sent. It has sent them all before it said that it is up.
+fn receive(devices: &StdUnixStream) -> std::io::Result<OwnedFd> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    recvmsg(devices, &mut [std::io::IoSliceMut::new(&mut byte)], &mut message, flags)?;
+    let mut fds = message.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    fds.next().and_then(|mut fds| fds.next()).ok_or_else(|| ErrorKind::UnexpectedEof.into())
 }
 
 fn transport(stream: UnixStream, end: Box<dyn End>) -> Transport {

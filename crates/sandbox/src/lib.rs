@@ -22,6 +22,7 @@ mod plan;
 mod session;
 mod source;
 mod stage;
+mod storage;
 mod support;
 
 pub use client::{CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SessionState, Support};
@@ -38,6 +39,7 @@ pub use network::{Access, ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler
 pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{HostWorkspace, Isolation, SandboxSession};
+pub use storage::{Serving, Storage, StorageMount, StorageSource, refuse_literal_secrets};
 
 /// A boxed future, for the object-safe traits.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -74,6 +74,11 @@ impl Plan {
         let (mut steps, mut named) = (Vec::new(), Named::default());
         for located in manifest.located() {
             let Located { path: Some(path), entry, .. } = located else { continue };
+            // It is there when the sandbox is up, and nothing is ever written into it.
+            if matches!(entry.kind, EntryKind::Mount(_)) {
+                named.add(path.as_ref(), false);
+                continue;
+            }
             let content = sources.content(&entry.kind, options.get(&path).copied());
             let content = content.map_err(|fault| stage(path.as_str(), &fault))?;
             check_git(&content, path.as_str(), backend)?;
@@ -161,7 +166,6 @@ impl Sources<'_> {
                 }
             },
             EntryKind::GitRepo(repo) => Content::Git(self.git(repo, options.cloned().unwrap_or_default())?),
-            // What is mounted is the backend's business; the place for it is ours.
             EntryKind::Dir(_) | EntryKind::Mount(_) => Content::Directory,
         })
     }

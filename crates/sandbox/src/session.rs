@@ -33,6 +33,8 @@ pub struct HostWorkspace {
     pub users: BTreeMap<u32, String>,
     /// The same of groups.
     pub groups: BTreeMap<u32, String>,
+    /// Where storage is mounted inside: no part of what is kept of the workspace.
+    pub mounts: Vec<PathBuf>,
 }
 
 /// How much longer than its own deadline the harness waits for a command, before it calls the sandbox lost.

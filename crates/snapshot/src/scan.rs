@@ -68,6 +68,9 @@ struct Scan<'a, 's> {
 impl Scan<'_, '_> {
     fn node(&mut self, node: &Node<'_>) -> Result<Visit, SnapshotError> {
         self.close_to(node.path.components().count())?;
+        if self.workspace.mounts.iter().any(|mount| mount == node.path) {
+            return Ok(Visit::Skip);
+        }
         let kind = match &node.kind {
             NodeKind::Other => return Ok(Visit::Skip),
             // Known when all that is in it is.

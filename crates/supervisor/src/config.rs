@@ -110,6 +110,19 @@ pub struct Setup {
     pub limits: Limits,
     /// How it lives on without a client. `None`: it ends with the client that started it.
     pub linger: Option<Linger>,
+    /// What is mounted in the workspace and served by the client. Their devices come out of standard output, which is
+    /// then a socket, in this order.
+    #[serde(default)]
+    pub mounts: Vec<MountPoint>,
+}
+
+/// A place in the workspace where the client serves files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    /// Where, relative to the root.
+    pub path: String,
+    /// Whether nothing may be written there.
+    pub read_only: bool,
 }
 
 /// How a sandbox lives on between clients.

@@ -11,6 +11,7 @@ pub(crate) mod landlock;
 pub(crate) mod layers;
 pub(crate) mod mounts;
 pub(crate) mod seccomp;
+pub(crate) mod storage;
 pub(crate) mod subordinate;
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -40,6 +41,14 @@ pub(crate) fn hint(primitive: &str) -> &'static str {
         "overlay mount" => {
             "the kernel does not let this user stack directories (overlayfs with userxattr, Linux 5.11 or newer; for \
              root 5.19): restore a snapshot into a new sandbox instead of starting a fork"
+        }
+        "fuse" => {
+            "mounts need the device /dev/fuse: load the kernel's module (`modprobe fuse`), and let this user read and \
+             write the device (`chmod 666 /dev/fuse`, as most distributions have it; in a container --device /dev/fuse)"
+        }
+        "fuse mount" => {
+            "the place must be a directory that no link leads to, and the kernel must let user namespaces mount FUSE \
+             (Linux 4.18 or newer)"
         }
         "proc mount" => {
             "the host's /proc is partly hidden, as in most containers; run the container with an unmasked /proc \

@@ -38,7 +38,7 @@ mod sys;
 pub mod wire;
 mod world;
 
-pub use config::{Check, Config, Hello, Level, Limits, Linger, Ready, Setup, Task};
+pub use config::{Check, Config, Hello, Level, Limits, Linger, MountPoint, Ready, Setup, Task};
 pub use container::{Part, parts};
 pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};

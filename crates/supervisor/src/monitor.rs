@@ -20,7 +20,7 @@ use crate::config::{Config, Hello, Level, Ready, Setup, Task};
 use crate::container;
 use crate::frame::{Decoder, encode};
 use crate::isolate::cgroup::Groups;
-use crate::isolate::{self, identity, mounts, refused};
+use crate::isolate::{self, identity, mounts, refused, storage};
 use crate::kill::{Processes, kill_all};
 use crate::linger::Lingering;
 use crate::link::Link;
@@ -66,6 +66,8 @@ fn start(door: Option<&str>) -> io::Result<i32> {
         None => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
         Some(path) => container::knock(path)?,
     };
+    // Where mounts' devices go out, if there are any.
+    let outlet = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
@@ -88,6 +90,11 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(0);
         }
     };
+    if !setup.mounts.is_empty() && setup.level != Level::Namespaces {
+        let reason = "mounts need a sandbox with its own file system";
+        say(&socket, &Hello::Failed(Failure::Invalid { reason: reason.into() }))?;
+        return Ok(1);
+    }
     if (setup.level == Level::Container) != door.is_some() {
         let reason = "a supervisor is in a container, and told so, or neither";
         say(&socket, &Hello::Failed(Failure::Invalid { reason: reason.into() }))?;
@@ -100,7 +107,7 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(1);
         }
     };
-    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, decoder);
+    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, outlet, decoder);
     if let Some(lingering) = &lingering {
         lingering.close();
     }
@@ -118,6 +125,7 @@ fn prepare_and_supervise(
     setup: &Setup,
     lingering: Option<&Lingering>,
     socket: OwnedFd,
+    outlet: OwnedFd,
     decoder: Decoder,
 ) -> io::Result<i32> {
     let mut groups = match Groups::make(
@@ -131,7 +139,7 @@ fn prepare_and_supervise(
             return Ok(1);
         }
     };
-    let ended = supervise(setup, &mut groups, lingering, socket, decoder);
+    let ended = supervise(setup, &mut groups, lingering, socket, outlet, decoder);
     groups.remove();
     ended
 }
@@ -142,6 +150,7 @@ fn supervise(
     groups: &mut Groups,
     lingering: Option<&Lingering>,
     socket: OwnedFd,
+    outlet: OwnedFd,
     decoder: Decoder,
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
@@ -172,7 +181,7 @@ fn supervise(
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let result = Inner { setup, workspace, groups, lingering }.run(&go, &socket, decoder);
+            let result = Inner { setup, workspace, groups, lingering, outlet }.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
                 Err(failure) => {
@@ -196,7 +205,7 @@ fn supervise(
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, go, workspace));
+    drop((socket, outlet, go, workspace));
     let code = wait_for(child)?;
     // Only now: its end tells the child that this process is gone.
     drop(give_go);
@@ -242,6 +251,8 @@ struct Inner<'a> {
     workspace: Option<(Vec<OwnedFd>, &'static str)>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
+    /// Where mounts' devices go.
+    outlet: OwnedFd,
 }
 
 impl Inner<'_> {
@@ -294,6 +305,7 @@ impl Inner<'_> {
                 environment: self.setup.environment.clone(),
                 shell: find_shell(),
                 kills: self.groups.kills.take(),
+                mounts: self.setup.mounts.iter().map(|point| point.path.clone()).collect(),
             };
             let signals = child_signals()?;
             let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
@@ -314,6 +326,7 @@ impl Inner<'_> {
     /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
     fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let root = self.workspace.is_some();
+        let devices = storage::open(&self.setup.mounts)?;
         identity::become_inside().map_err(|errno| refused("user namespace", errno))?;
         // Now, so that the groups that it was just put into are its root.
         sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
@@ -335,6 +348,7 @@ impl Inner<'_> {
         let agent = nix::unistd::Uid::from_raw(AGENT_ID);
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);
+        storage::enter(&self.setup.root, &self.setup.mounts, devices, &self.outlet)?;
         isolate::drop_rights()?;
         let landlock = isolate::landlock::enter(&[&self.setup.root, "/tmp", "/run", "/dev/shm"])?;
         let mut mechanisms = self.groups.mechanisms.clone();

@@ -38,6 +38,7 @@ pub(crate) fn check(manifest: &Manifest, found: &mut Vec<Problem>) {
     }
     check_image(extension.image.as_ref(), &mut problem);
     check_git(manifest, &mut problem);
+    check_mounts(manifest, &mut problem);
     let mut outputs = HashSet::new();
     for (index, output) in extension.outputs.iter().enumerate() {
         let at = format!("outputs[{index}].path");
@@ -174,6 +175,45 @@ fn check_git(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)) {
         }
         if repo.host.starts_with("file://") {
             problem(&at, "a directory on the host needs no credentials".to_owned(), "remove them");
+        }
+    }
+}
+
+fn check_mounts(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)) {
+    let extension = &manifest.extension;
+    if extension.mounts.is_empty() {
+        return;
+    }
+    let located = manifest.located();
+    for (path, options) in &extension.mounts {
+        let at = member("mounts", path);
+        let entry = RelPath::parse(path)
+            .ok()
+            .and_then(|path| located.iter().find(|located| located.path.as_ref() == Some(&path)));
+        let Some(EntryKind::Mount(mount)) = entry.map(|located| &located.entry.kind) else {
+            problem(
+                &at,
+                format!("there is no mount at '{path}'"),
+                "write the path of the entry below the root",
+            );
+            continue;
+        };
+        for (field, name) in &options.credentials {
+            let at = member(&format!("{at}.credentials"), field);
+            let known = mount.provider.credential_fields();
+            if !known.contains(&field.as_str()) {
+                let fields = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let wrong =
+                    format!("a {} has no such credential; it has: {fields}", mount.provider.type_name());
+                problem(&at, wrong, "remove it");
+            } else if mount.provider.credentials().contains(&(field.as_str(), None)) {
+                // As it should be.
+            } else {
+                problem(&at, "the entry itself has it, too".to_owned(), "remove one of them");
+            }
+            if !extension.secrets.contains_key(name) {
+                problem(&at, format!("there is no secret '{name}'"), "add it to 'secrets'");
+            }
         }
     }
 }

@@ -66,6 +66,7 @@ fn setup(workspace: &std::path::Path) -> Config {
         environment: std::collections::BTreeMap::new(),
         limits: Limits::default(),
         linger: None,
+        mounts: Vec::new(),
     };
     Config { generation: GENERATION, task: Task::Start(Box::new(setup)) }
 }

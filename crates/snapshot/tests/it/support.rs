@@ -43,7 +43,12 @@ impl SandboxSession for Dir {
     }
     fn host_workspace(&self) -> Option<HostWorkspace> {
         let (users, groups) = (BTreeMap::new(), BTreeMap::new());
-        self.near.then(|| HostWorkspace { layers: vec![self.path.clone()], users, groups })
+        self.near.then(|| HostWorkspace {
+            layers: vec![self.path.clone()],
+            users,
+            groups,
+            mounts: Vec::new(),
+        })
     }
     fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
         never()

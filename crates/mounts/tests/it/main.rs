@@ -1,0 +1,13 @@
+//! Mounts in real sandboxes, of servers that other people wrote (moto, Azurite), filled by the providers' own clients
+//! (boto3, azure-storage-blob), and looked at with plain tools.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
+
+mod changing;
+mod failing;
+mod keeping;
+mod ordinary_user;
+mod reading;
+mod refused;
+mod support;
+mod writing;
