@@ -2,6 +2,7 @@
 //! (boto3, azure-storage-blob), and looked at with plain tools.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
+#![expect(clippy::needless_pass_by_value, reason = "JSON is written where it is used")]
 
 mod changing;
 mod failing;

@@ -41,5 +41,5 @@ fn an_ordinary_user_has_mounts_too() {
         .unwrap();
     let told = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success() && told.contains("1 passed"), "{told}");
-    assert!(server.python("print(get('b'))").contains("2"));
+    assert!(server.python("print(get('b'))").contains('2'));
 }

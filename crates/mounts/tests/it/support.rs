@@ -204,7 +204,7 @@ impl Bench {
             Outcome::Exited { code } => code,
             other => panic!("{command}: {other:?}"),
         };
-        Ran { code, out: done.stdout.text().to_owned(), err: done.stderr.text().to_owned() }
+        Ran { code, out: done.stdout.text(), err: done.stderr.text() }
     }
 
     /// What a command that must succeed says.
