@@ -12,8 +12,8 @@ use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
-use mooring_mounts::ObjectStorage;
-use mooring_sandbox::SandboxClient;
+use mooring_mounts::{MountFailure, Mounts};
+use mooring_sandbox::{SandboxClient, Storage};
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{HostGrant, IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
 use mooring_snapshot::SnapshotStore;
@@ -278,8 +278,9 @@ fn sandbox(
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
     let backend: Arc<dyn SandboxClient> = match table.backend.as_deref() {
         None | Some("local") => {
-            let storage = Arc::new(ObjectStorage::new(operator(config)?));
-            Arc::new(LocalSandboxClient::new(local_options(home, config, table)?).with_storage(storage))
+            let options =
+                LocalOptions { storage: Some(storage(config)?), ..local_options(home, config, table)? };
+            Arc::new(LocalSandboxClient::new(options))
         }
         Some("docker") => {
             if table.isolation.is_some() {
@@ -295,8 +296,7 @@ fn sandbox(
                 read_only: table.read_only,
                 ..docker_options(home)?
             };
-            let storage = Arc::new(ObjectStorage::new(operator(config)?));
-            Arc::new(DockerSandboxClient::new(options).with_storage(storage))
+            Arc::new(DockerSandboxClient::new(options).with_storage(storage(config)?))
         }
         Some(other) => {
             return Err(CommandError::input(format!(
@@ -341,6 +341,13 @@ pub(crate) fn operator(config: &Config) -> Result<Operator, CommandError> {
         operator.private.push(pattern);
     }
     Ok(operator)
+}
+
+/// Serves mounts as this machine's operator says. What fails is told to the person at the terminal, since the command
+/// that looked has only a number.
+fn storage(config: &Config) -> Result<Arc<dyn Storage>, CommandError> {
+    let tell = |failure: &MountFailure| crate::view::note(&failure.to_string());
+    Ok(Arc::new(Mounts::new(operator(config)?, Arc::new(tell))))
 }
 
 /// `github-token` is `MOOR_SECRET_GITHUB_TOKEN`.

@@ -31,7 +31,7 @@ impl SecretValue {
         Self(value.into())
     }
 
-    /// The value, for whoever speaks to what it opens.
+    /// The value, for whoever sends it where it belongs.
     pub fn expose(&self) -> &str {
         &self.0
     }

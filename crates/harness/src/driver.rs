@@ -26,7 +26,7 @@ use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
 use mooring_model::{ModelClient, Prices, ToolSpec};
-use mooring_sandbox::{ExposedPort, SandboxSession};
+use mooring_sandbox::{ExposedPort, SandboxSession, refuse_literal_secrets};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -77,6 +77,7 @@ async fn refuse(host: &Host, new: &NewRun) -> Result<(), HarnessError> {
         let seat = seat(host, &new.id, &member.agent.name)?;
         tool_specs(&member.agent, seat)?;
         ready::refuse_agent(&member.agent, seat)?;
+        refuse_literal_secrets(&member.manifest)?;
     }
     if let Some(client) = &seat(host, &new.id, &entry.agent.name)?.sandbox {
         let plan = stage::plan(client.as_ref(), &entry.manifest, &entry.manifest_base).await?;

@@ -1,5 +1,4 @@
-//! What the SDK's form has no place for: limits, network, secrets, ports, set-up, image, git
-//! options, what opens mounts, outputs.
+//! What the SDK's form has no place for: limits, network, secrets, ports, set-up, image, git options, outputs.
 //!
 //! All of it stands below one key, `x-mooring` at the top of a manifest. The SDK's `Manifest.model_validate` ignores
 //! that key and drops it; its shortcut for plain dictionaries (`SandboxRunConfig(manifest={…})`) refuses every key
@@ -67,7 +66,7 @@ pub struct Extension {
     /// How repositories are fetched, by the path of their entry.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub git: IndexMap<String, GitOptions>,
-    /// How mounts are opened, by the path of their entry.
+    /// How mounted storage is reached, by the path of its entry.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub mounts: IndexMap<String, MountOptions>,
     /// What a run is to leave in the workspace.

@@ -178,8 +178,37 @@ impl Provider {
         }
     }
 
+    /// The fields that a secret can be put in from outside.
+    pub fn credential_fields(&self) -> &'static [&'static str] {
+        match self {
+            Self::S3(_) => &["access_key_id", "secret_access_key", "session_token"],
+            Self::R2(_) => &["access_key_id", "secret_access_key"],
+            Self::Gcs(_) => {
+                &["access_id", "secret_access_key", "service_account_credentials", "access_token"]
+            }
+            Self::AzureBlob(_) => &["account_key"],
+            Self::Box(_) | Self::S3Files(_) | Self::BlaxelDrive(_) => &[],
+        }
+    }
+
+    /// A field that holds a secret here, in the manifest itself. Ids of keys are none.
+    pub fn literal_secret(&self) -> Option<&'static str> {
+        let harmless = |field: &str| {
+            matches!(
+                field,
+                "access_key_id"
+                    | "access_id"
+                    | "identity_client_id"
+                    | "service_account_file"
+                    | "box_config_file"
+            )
+        };
+        let mut fields = self.credentials().into_iter();
+        fields.find(|(field, value)| value.is_some() && !harmless(field)).map(|(field, _)| field)
+    }
+
     /// The fields that hold a credential or say where one is, and their values.
-    pub fn credentials(&self) -> Vec<(&'static str, Option<&str>)> {
+    pub(crate) fn credentials(&self) -> Vec<(&'static str, Option<&str>)> {
         match self {
             Self::S3(s3) => vec![
                 ("access_key_id", s3.access_key_id.as_deref()),

@@ -230,6 +230,22 @@ impl Pattern {
 }
 
 impl MountStrategy {
+    /// The wire form's `type`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::InContainer { .. } => "in_container",
+            Self::DockerVolume { .. } => "docker_volume",
+            Self::ModalCloudBucket { .. } => "modal_cloud_bucket",
+            Self::CloudflareBucketMount {} => "cloudflare_bucket_mount",
+            Self::E2bCloudBucket { .. } => "e2b_cloud_bucket",
+            Self::DaytonaCloudBucket { .. } => "daytona_cloud_bucket",
+            Self::RunloopCloudBucket { .. } => "runloop_cloud_bucket",
+            Self::BlaxelCloudBucket {} => "blaxel_cloud_bucket",
+            Self::BlaxelDrive {} => "blaxel_drive",
+            Self::VercelCloudBucket {} => "vercel_cloud_bucket",
+        }
+    }
+
     /// The helper, where one mounts from inside the sandbox.
     pub fn pattern(&self) -> Option<&Pattern> {
         match self {

@@ -104,7 +104,7 @@ impl Manifest {
     }
 
     /// The absolute path that a mount appears at.
-    pub(crate) fn mount_target(&self, located: &Located<'_>, mount: &Mount) -> Option<String> {
+    pub fn mount_target(&self, located: &Located<'_>, mount: &Mount) -> Option<String> {
         let root = self.root.trim_end_matches('/');
         match &mount.common.mount_path {
             None => located.path.as_ref().map(|path| format!("{root}/{path}")),

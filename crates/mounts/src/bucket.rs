@@ -1,290 +1,280 @@
-//! Storage as a tree: what is in a directory, what a name is, what is in a file.
+//! The storage behind a mount, with its credentials, as an object store.
+//!
+//! Nothing is taken from this machine's environment, files or metadata service: what a manifest does not name is not
+//! used, and without credentials requests are anonymous. Addresses come from manifests, too, so a request goes to
+//! public addresses alone, or to those that the operator opened; a redirect is not followed.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
-use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use futures::FutureExt as _;
+use mooring_egress::{Host, Operator};
+use mooring_sandbox::{SandboxError, StorageMount, StorageSource};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{ClientOptions, HttpClient, HttpConnector};
+use object_store::gcp::{GcpCredential, GcpSigningCredential, GoogleCloudStorageBuilder};
+use object_store::list::PaginatedListStore;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig, StaticCredentialProvider};
 
-use crate::cache::{BLOCK, Blocks};
-use crate::connect::{Connected, told};
+/// How long a connection may take to come up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long one request may take, a piece of an upload too.
+const REQUEST: Duration = Duration::from_mins(1);
+/// For how long a request that failed is tried again.
+const RETRY: Duration = Duration::from_secs(8);
 
-/// How old what is known of names may be. A file that changed meanwhile cannot be read half old and half new.
-pub const FRESH: Duration = Duration::from_secs(5);
+/// What mounts need of an object store.
+pub(crate) trait Store: ObjectStore + PaginatedListStore {}
 
-/// How long one request of the kernel may take, all tries together.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// How many listings are kept.
-const LISTINGS: usize = 256;
-/// The longest name of a file.
-const NAME: usize = 255;
-/// How many blocks are fetched at once where a file is read from front to back.
-const AHEAD: u64 = 8;
+impl<T: ObjectStore + PaginatedListStore> Store for T {}
 
-/// What a name stands for.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Entry {
-    Directory,
-    File(File),
-}
-
-/// An object, as it was at some moment.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct File {
-    pub(crate) size: u64,
-    pub(crate) modified: SystemTime,
-    /// What is another whenever the content is.
-    pub(crate) version: String,
-    etag: Option<String>,
-}
-
-impl File {
-    fn of(meta: &ObjectMeta) -> Self {
-        let modified = SystemTime::from(meta.last_modified);
-        let version = meta.e_tag.clone().unwrap_or_else(|| format!("{} {}", meta.last_modified, meta.size));
-        Self { size: meta.size, modified, version, etag: meta.e_tag.clone() }
-    }
-}
-
-/// Why something could not be had.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// It is not there.
-    Missing,
-    /// The storage does not let us.
-    Denied(String),
-    /// It is no longer what was opened.
-    Changed,
-    /// Nothing came in time.
-    Late,
-    /// Anything else.
-    Failed(String),
-}
-
-impl Fault {
-    fn of(error: &object_store::Error) -> Self {
-        match error {
-            object_store::Error::NotFound { .. } => Self::Missing,
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Self::Denied(told(error))
-            }
-            object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
-                Self::Changed
-            }
-            other => Self::of_answer(told(other)),
-        }
-    }
-
-    /// What an answer to a listing means, of which the client tells nothing but the text.
-    fn of_answer(text: String) -> Self {
-        let status =
-            |codes: [&str; 2]| codes.iter().any(|code| text.contains(&format!("status code: {code}")));
-        if status(["404", "410"]) {
-            Self::Missing
-        } else if status(["401", "403"]) {
-            Self::Denied(text)
-        } else {
-            Self::Failed(text)
-        }
-    }
-
-    /// In words.
-    pub(crate) fn told(&self) -> String {
-        match self {
-            Self::Missing => "there is no such bucket, container or object".into(),
-            Self::Denied(why) => format!("the storage refused: {why}"),
-            Self::Changed => "it was changed meanwhile".into(),
-            Self::Late => format!("no answer came within {} s", DEADLINE.as_secs()),
-            Self::Failed(why) => why.clone(),
-        }
-    }
-}
-
-/// What is in a directory, by name.
-pub(crate) type Listing = BTreeMap<String, Entry>;
-
-/// What is mounted.
+/// Storage that can be asked.
 pub(crate) struct Bucket {
-    store: Arc<dyn ObjectStore>,
-    prefix: Path,
-    listings: Mutex<HashMap<String, (Instant, Arc<Listing>)>>,
-    blocks: Mutex<Blocks>,
+    pub(crate) store: Arc<dyn Store>,
+    /// Where in it the mount begins, without slashes around it.
+    pub(crate) prefix: String,
+    /// The values of its secrets, which nobody must see.
+    pub(crate) secrets: Vec<String>,
 }
 
-impl fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client: who knows what it shows.
-        f.debug_struct("Bucket").field("prefix", &self.prefix).finish_non_exhaustive()
+/// Opens what a mount names. Asks nobody yet.
+pub(crate) fn open(mount: &StorageMount, operator: &Arc<Operator>) -> Result<Bucket, SandboxError> {
+    let invalid =
+        |reason: String| SandboxError::Invalid { reason: format!("mount '{}': {reason}", mount.path) };
+    let mut values = BTreeMap::new();
+    for (field, name) in &mount.credentials {
+        let value = (operator.secret)(name).ok_or_else(|| {
+            invalid(format!(
+                "the manifest names the secret '{name}', and it is not configured on this machine; configure it, or remove \
+                 it from the manifest"
+            ))
+        })?;
+        values.insert(field.as_str(), value.expose().trim().to_owned());
+    }
+    let secrets: Vec<String> = values.values().cloned().collect();
+    let field = |name: &str, literal: &Option<String>| values.get(name).or(literal.as_ref()).cloned();
+    let (store, prefix) = match &mount.source {
+        StorageSource::S3(s3) => {
+            let keys = Keys {
+                id: field("access_key_id", &s3.access_key_id),
+                secret: field("secret_access_key", &None),
+                token: field("session_token", &None),
+            };
+            let region = s3.region.as_deref().unwrap_or("us-east-1");
+            (amazon(&s3.bucket, s3.endpoint_url.as_deref(), region, keys, operator), s3.prefix.clone())
+        }
+        StorageSource::R2(r2) => {
+            let own = format!("https://{}.r2.cloudflarestorage.com", r2.account_id);
+            let endpoint = r2.custom_domain.clone().unwrap_or(own);
+            let keys = Keys {
+                id: field("access_key_id", &r2.access_key_id),
+                secret: field("secret_access_key", &None),
+                token: None,
+            };
+            (amazon(&r2.bucket, Some(&endpoint), "auto", keys, operator), None)
+        }
+        StorageSource::Gcs(gcs) => {
+            let (id, secret) = (field("access_id", &gcs.access_id), field("secret_access_key", &None));
+            let endpoint = gcs.endpoint_url.as_deref();
+            let store = if id.is_some() || secret.is_some() {
+                // Keys of this kind are for its interface in the manner of S3.
+                let endpoint = endpoint.unwrap_or("https://storage.googleapis.com");
+                let region = gcs.region.as_deref().unwrap_or("auto");
+                amazon(&gcs.bucket, Some(endpoint), region, Keys { id, secret, token: None }, operator)
+            } else {
+                let (account, token) =
+                    (field("service_account_credentials", &None), field("access_token", &None));
+                google(&gcs.bucket, endpoint, account, token, operator)
+            };
+            (store, gcs.prefix.clone())
+        }
+        StorageSource::AzureBlob(blob) => {
+            let key = field("account_key", &None);
+            (azure(&blob.account, &blob.container, blob.endpoint.as_deref(), key, operator), None)
+        }
+    };
+    let prefix = prefix.unwrap_or_default().trim_matches('/').to_owned();
+    if !prefix.is_empty() && object_store::path::Path::parse(&prefix).is_err() {
+        return Err(invalid(format!("the prefix '{prefix}' is no path; write names with '/' between them")));
+    }
+    Ok(Bucket { store: store.map_err(invalid)?, prefix, secrets })
+}
+
+struct Keys {
+    id: Option<String>,
+    secret: Option<String>,
+    token: Option<String>,
+}
+
+fn amazon(
+    bucket: &str,
+    endpoint: Option<&str>,
+    region: &str,
+    keys: Keys,
+    operator: &Arc<Operator>,
+) -> Result<Arc<dyn Store>, String> {
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(region)
+        .with_http_connector(connector(endpoint, operator)?)
+        .with_allow_http(plain(endpoint))
+        .with_retry(retry());
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+    }
+    builder = match keys {
+        Keys { id: Some(id), secret: Some(secret), token } => {
+            let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+            match token {
+                Some(token) => builder.with_token(token),
+                None => builder,
+            }
+        }
+        Keys { id: None, secret: None, token: None } => builder.with_skip_signature(true),
+        _ => {
+            return Err("a key has an id and a secret, and one of them is missing; give both, or neither for anonymous \
+                        access"
+                .to_owned());
+        }
+    };
+    built(builder.build())
+}
+
+fn google(
+    bucket: &str,
+    endpoint: Option<&str>,
+    account: Option<String>,
+    token: Option<String>,
+    operator: &Arc<Operator>,
+) -> Result<Arc<dyn Store>, String> {
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(bucket)
+        .with_http_connector(connector(endpoint, operator)?)
+        .with_client_options(ClientOptions::new().with_allow_http(plain(endpoint)))
+        .with_retry(retry());
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+    }
+    let unsigned = || {
+        Arc::new(StaticCredentialProvider::new(GcpSigningCredential {
+            email: String::new(),
+            private_key: None,
+        }))
+    };
+    builder = match (account, token) {
+        (Some(account), None) => builder.with_service_account_key(account),
+        (None, Some(bearer)) => builder
+            .with_credentials(Arc::new(StaticCredentialProvider::new(GcpCredential { bearer })))
+            .with_signing_credentials(unsigned()),
+        // Both, so that nobody looks for credentials of this machine.
+        (None, None) => builder
+            .with_credentials(Arc::new(StaticCredentialProvider::new(GcpCredential {
+                bearer: String::new(),
+            })))
+            .with_signing_credentials(unsigned())
+            .with_skip_signature(true),
+        (Some(_), Some(_)) => {
+            return Err("it has a service account and an access token; give one of them".to_owned());
+        }
+    };
+    built(builder.build())
+}
+
+fn azure(
+    account: &str,
+    container: &str,
+    endpoint: Option<&str>,
+    key: Option<String>,
+    operator: &Arc<Operator>,
+) -> Result<Arc<dyn Store>, String> {
+    let mut builder = MicrosoftAzureBuilder::new()
+        .with_account(account)
+        .with_container_name(container)
+        .with_http_connector(connector(endpoint, operator)?)
+        .with_allow_http(plain(endpoint))
+        .with_retry(retry());
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
+    }
+    builder = match key {
+        Some(key) => builder.with_access_key(key).with_credential_type("access_key"),
+        None => builder.with_skip_signature(true),
+    };
+    built(builder.build())
+}
+
+fn built<S: Store>(store: object_store::Result<S>) -> Result<Arc<dyn Store>, String> {
+    // What a builder says may hold what it was given.
+    match store {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(_) => Err("its credentials or its address cannot be read; check their form".to_owned()),
     }
 }
 
-impl Bucket {
-    pub(crate) fn new(connected: Connected) -> Self {
-        let Connected { store, prefix } = connected;
-        Self { store, prefix, listings: Mutex::default(), blocks: Mutex::default() }
-    }
+/// Whether the manifest asks for HTTP without TLS.
+fn plain(endpoint: Option<&str>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+}
 
-    /// Whether it can be listed.
-    pub(crate) async fn probe(&self) -> Result<(), Fault> {
-        in_time(async {
-            match self.store.list(Some(&self.prefix)).next().await {
-                Some(Err(error)) => Err(Fault::of(&error)),
-                Some(Ok(_)) | None => Ok(()),
-            }
-        })
-        .await
-    }
+fn retry() -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: 3, retry_timeout: RETRY }
+}
 
-    /// The name of an object, or of a directory of objects, from a path below the mount.
-    fn name(&self, path: &str) -> Result<Path, Fault> {
-        let prefix = self.prefix.as_ref();
-        let whole = match (prefix.is_empty(), path.is_empty()) {
-            (true, _) => path.to_owned(),
-            (false, true) => prefix.to_owned(),
-            (false, false) => format!("{prefix}/{path}"),
-        };
-        // What cannot be an object's name is the name of none.
-        Path::parse(whole).map_err(|_| Fault::Missing)
-    }
+/// Makes clients that reach what may be reached.
+#[derive(Debug)]
+struct Connector(reqwest::Client);
 
-    /// What is in a directory.
-    pub(crate) async fn list(&self, path: &str) -> Result<Arc<Listing>, Fault> {
-        if let Some(known) = self.known(path) {
-            return Ok(known);
-        }
-        let name = self.name(path)?;
-        let found = in_time(async {
-            self.store.list_with_delimiter(Some(&name)).await.map_err(|error| Fault::of(&error))
-        })
-        .await?;
-        let mut listing = Listing::new();
-        for object in &found.objects {
-            if let Some(name) = object.location.filename().filter(|name| name.len() <= NAME) {
-                listing.insert(name.to_owned(), Entry::File(File::of(object)));
-            }
-        }
-        for directory in &found.common_prefixes {
-            if let Some(name) = directory.filename().filter(|name| name.len() <= NAME) {
-                listing.insert(name.to_owned(), Entry::Directory);
-            }
-        }
-        let listing = Arc::new(listing);
-        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        if listings.len() >= LISTINGS {
-            listings.retain(|_, (since, _)| since.elapsed() < FRESH);
-            if listings.len() >= LISTINGS {
-                listings.clear();
-            }
-        }
-        listings.insert(path.to_owned(), (Instant::now(), Arc::clone(&listing)));
-        Ok(listing)
-    }
-
-    fn known(&self, path: &str) -> Option<Arc<Listing>> {
-        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, listing) = listings.get(path)?;
-        (since.elapsed() < FRESH).then(|| Arc::clone(listing))
-    }
-
-    /// What a name in a directory stands for.
-    pub(crate) async fn find(&self, directory: &str, name: &str) -> Result<Entry, Fault> {
-        if let Some(listing) = self.known(directory) {
-            return listing.get(name).cloned().ok_or(Fault::Missing);
-        }
-        let path = join(directory, name);
-        let whole = self.name(&path)?;
-        in_time(async {
-            match self.store.list(Some(&whole)).next().await {
-                Some(Ok(_)) => return Ok(Entry::Directory),
-                Some(Err(error)) => match Fault::of(&error) {
-                    Fault::Missing => {}
-                    fault => return Err(fault),
-                },
-                None => {}
-            }
-            match self.store.head(&whole).await {
-                Ok(meta) => Ok(Entry::File(File::of(&meta))),
-                Err(error) => Err(Fault::of(&error)),
-            }
-        })
-        .await
-    }
-
-    /// A file as it is now.
-    pub(crate) async fn look(&self, path: &str) -> Result<File, Fault> {
-        let name = self.name(path)?;
-        in_time(async { self.store.head(&name).await.map_err(|error| Fault::of(&error)) })
-            .await
-            .map(|meta| File::of(&meta))
-    }
-
-    /// Part of a file, as it was when it was looked at.
-    pub(crate) async fn read(&self, path: &str, file: &File, from: u64, most: u64) -> Result<Bytes, Fault> {
-        let to = file.size.min(from.saturating_add(most));
-        if from >= to {
-            return Ok(Bytes::new());
-        }
-        let mut read = BytesMut::with_capacity((to - from) as usize);
-        for block in from / BLOCK..=(to - 1) / BLOCK {
-            let whole = self.block(path, file, block).await?;
-            let begin = block * BLOCK;
-            let part = from.max(begin) - begin..to.min(begin + whole.len() as u64) - begin;
-            let part = whole.get(part.start as usize..part.end as usize);
-            read.extend_from_slice(part.ok_or(Fault::Changed)?);
-        }
-        Ok(read.freeze())
-    }
-
-    async fn block(&self, path: &str, file: &File, block: u64) -> Result<Bytes, Fault> {
-        let key = |block: u64| (path.to_owned(), file.version.clone(), block);
-        let ahead = {
-            let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = blocks.get(&key(block)) {
-                return Ok(known);
-            }
-            if block > 0 && blocks.has(&key(block - 1)) { AHEAD } else { 1 }
-        };
-        let begin = block * BLOCK;
-        let end = file.size.min((block + ahead) * BLOCK);
-        let name = self.name(path)?;
-        let options = GetOptions {
-            range: Some((begin..end).into()),
-            if_match: file.etag.clone(),
-            ..GetOptions::default()
-        };
-        let fetched = in_time(async {
-            let got = self.store.get_opts(&name, options).await.map_err(|error| Fault::of(&error))?;
-            // One that does not know the condition says what it sent.
-            if File::of(&got.meta).version != file.version {
-                return Err(Fault::Changed);
-            }
-            got.bytes().await.map_err(|error| Fault::of(&error))
-        })
-        .await?;
-        if fetched.len() as u64 != end - begin {
-            return Err(Fault::Changed);
-        }
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = BLOCK as usize;
-        for (at, start) in (block..).zip((0..fetched.len()).step_by(step)) {
-            let part = fetched.slice(start..fetched.len().min(start + step));
-            // A copy: a part that stays must not keep the others.
-            blocks.put(key(at), Bytes::copy_from_slice(&part));
-        }
-        Ok(fetched.slice(..fetched.len().min(step)))
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
     }
 }
 
-/// A path of a name in a directory.
-pub(crate) fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+fn connector(endpoint: Option<&str>, operator: &Arc<Operator>) -> Result<Connector, String> {
+    if let Some(endpoint) = endpoint {
+        check_endpoint(endpoint, operator)?;
+    }
+    let client = reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .timeout(REQUEST)
+        .redirect(reqwest::redirect::Policy::none())
+        // A proxy would look names up by itself.
+        .no_proxy()
+        .dns_resolver(Arc::new(Resolver(Arc::clone(operator))))
+        .build();
+    client.map(Connector).map_err(|error| format!("no HTTP client can be made: {error}"))
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Fault::Late))
+/// An address in an endpoint is not looked up, so it is checked here.
+fn check_endpoint(endpoint: &str, operator: &Arc<Operator>) -> Result<(), String> {
+    let url = reqwest::Url::parse(endpoint).map_err(|error| format!("'{endpoint}' is no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("'{endpoint}' must begin with https:// or http://"));
+    }
+    let host = Host::parse(url.host_str().unwrap_or_default()).map_err(|error| error.to_string())?;
+    if !matches!(host, Host::Address(_)) {
+        return Ok(());
+    }
+    // There is nothing to wait for.
+    match operator.addresses(&host).now_or_never() {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err(format!("{host} cannot be looked up")),
+    }
+}
+
+/// Looks names up, and gives none that leads where the operator lets nobody be sent.
+struct Resolver(Arc<Operator>);
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let operator = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = operator.addresses(&Host::parse(name.as_str())?).await?;
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as reqwest::dns::Addrs)
+        })
+    }
 }

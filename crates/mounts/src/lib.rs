@@ -1,19 +1,113 @@
-//! Object storage as a directory of a sandbox: S3, R2, Google Cloud Storage and Azure Blob, served from outside of it.
+//! Storage that a manifest mounts, served to sandboxes by the control plane: S3 and what speaks like it, Cloudflare
+//! R2, Google Cloud Storage, Azure Blob.
 //!
-//! The sandbox mounts a FUSE file system and hands its device out; here it is answered. So the credentials never enter
-//! the sandbox, nothing is mounted on this host, and when the sandbox is gone so is the mount.
+//! A backend makes the mount inside of a sandbox and hands the FUSE device out; here it is served. So commands read
+//! files with their usual tools, while credentials, addresses and connections stay outside. A request that is not
+//! answered fails within 15 seconds; what was listed counts for 10; what was read of an object is kept, 64 MiB for a
+//! mount, and belongs to that state of the object alone.
 //!
-//! Objects are files and what stands between slashes in their names are directories. What is listed is up to
-//! [`FRESH`] old; a file is read as it was when it was opened, or not at all. An object whose name is another's
-//! directory (`a` beside `a/b`), or that is no name of a file (longer than 255 bytes), does not appear. Files are
-//! only read: a mount that is to be written to is refused.
+//! Writing, where a manifest asks for it, is as object storage has it: a file goes out as a whole when it is closed or
+//! synchronised, and an error shows there. Renaming copies and deletes, for files alone; directories exist while they
+//! hold something; there are no links, permissions or times of one's own; two who write the same file at once write
+//! over each other.
 
+mod blocks;
 mod bucket;
-mod cache;
-mod connect;
-mod host;
-mod serve;
-mod table;
+mod fault;
+mod filesystem;
+mod inodes;
+mod spool;
+mod volume;
+mod write;
 
-pub use bucket::FRESH;
-pub use host::ObjectStorage;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use fuser::{Config, SessionACL};
+use mooring_egress::Operator;
+use mooring_sandbox::{SandboxError, Serving, Storage, StorageMount};
+use tokio_util::sync::CancellationToken;
+
+use crate::bucket::Bucket;
+use crate::fault::Faults;
+use crate::filesystem::Mounted;
+use crate::volume::Volume;
+
+pub use fault::{MountFailure, Observer};
+
+/// Serves mounts, as the operator allows.
+pub struct Mounts {
+    operator: Arc<Operator>,
+    observer: Observer,
+}
+
+impl Mounts {
+    /// Serves mounts with the operator's secrets, where the operator lets them lead. What fails is told to `observer`,
+    /// each thing once for a mount.
+    pub fn new(operator: Operator, observer: Observer) -> Self {
+        // The program's own, where it has chosen one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { operator: Arc::new(operator), observer }
+    }
+}
+
+impl Storage for Mounts {
+    fn check(&self, mount: &StorageMount) -> Result<(), SandboxError> {
+        bucket::open(mount, &self.operator).map(drop)
+    }
+
+    fn serve(
+        &self,
+        session_id: &str,
+        mount: &StorageMount,
+        device: OwnedFd,
+    ) -> Result<Box<dyn Serving>, SandboxError> {
+        let bucket = bucket::open(mount, &self.operator)?;
+        let failed = |error: std::io::Error| SandboxError::Invalid {
+            reason: format!(
+                "mount '{}': the kernel's file system device cannot be served: {error}",
+                mount.path
+            ),
+        };
+        let faults = Faults::new(
+            mount.path.clone(),
+            session_id.to_owned(),
+            bucket.secrets.clone(),
+            Arc::clone(&self.observer),
+        );
+        let volume = Arc::new(Volume::new(bucket, faults));
+        let ended = CancellationToken::new();
+        let runtime = tokio::runtime::Handle::current();
+        let mounted = Mounted::new(volume, runtime, ended.clone());
+        // The device ends with the mount, and with it this session's thread.
+        let session =
+            fuser::Session::from_fd(mounted, device, SessionACL::All, Config::default()).map_err(failed)?;
+        drop(session.spawn().map_err(failed)?);
+        Ok(Box::new(Served { ended }))
+    }
+}
+
+impl std::fmt::Debug for Mounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mounts").field("operator", &self.operator).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Served {
+    ended: CancellationToken,
+}
+
+impl Serving for Served {}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bucket").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

@@ -11,12 +11,11 @@ use mooring_manifest::Manifest;
 use mooring_manifest::extension::{Image, Network};
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
-    SessionState, StorageHost, Support, mounts_alone,
+    SessionState, Storage, StorageMount, Support,
 };
 use mooring_supervisor::{Limits, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, check_id, gone, tighter};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::build::build;
@@ -71,7 +70,7 @@ pub struct DockerSandboxClient {
     sessions: Sessions,
     /// What crashes left behind was looked for.
     reaped: OnceCell<()>,
-    storage: Option<Arc<dyn StorageHost>>,
+    storage: Option<Arc<dyn Storage>>,
 }
 
 /// What a session's state holds beside its id.
@@ -89,9 +88,9 @@ pub(crate) struct Stored {
     /// Whether it has the engine's bridge, which the manifest must ask for. Else it has no network.
     pub(crate) unrestricted: bool,
     pub(crate) limits: Limits,
-    /// A manifest with what it mounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mounts: Option<Value>,
+    /// What is mounted. Its secrets are asked for anew at every start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<StorageMount>,
 }
 
 /// Where a workspace lies.
@@ -112,7 +111,7 @@ impl DockerSandboxClient {
     }
 
     /// The same for manifests that mount storage, which this serves.
-    pub fn with_storage(mut self, storage: Arc<dyn StorageHost>) -> Self {
+    pub fn with_storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = Some(storage);
         self
     }
@@ -201,13 +200,16 @@ impl DockerSandboxClient {
         check_id(&id)?;
         let manifest = request.manifest;
         root_allowed(&manifest.root).map_err(|reason| SandboxError::Invalid { reason })?;
-        let mounts = mounts_alone(&manifest)?;
-        if mounts.is_some() && !self.mounts() {
+        let mounts = StorageMount::all(&manifest, BACKEND)?;
+        if !mounts.is_empty() && !self.mounts() {
             return Err(SandboxError::Unsupported {
                 operation: "mounts".into(),
                 backend: BACKEND.into(),
                 reason: mounts::ROOT_ALONE.into(),
             });
+        }
+        if let Some(storage) = &self.storage {
+            mounts.iter().try_for_each(|mount| storage.check(mount))?;
         }
         let workspace = match &request.workspace {
             Some(path) => Workspace::Directory(callers_directory(path)?),
@@ -224,7 +226,7 @@ impl DockerSandboxClient {
         environment.extend(manifest.resolved_environment());
         let stored = Stored {
             workspace,
-            mounts: mounts.map(|mounts| mounts.to_value()),
+            mounts,
             root: manifest.root,
             environment,
             users: manifest.users.into_iter().map(|user| user.name).collect(),

@@ -16,8 +16,8 @@ use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, RemoveContainerOptions, WaitContainerOptions,
 };
 use futures::StreamExt as _;
-use mooring_sandbox::{BoxFuture, SandboxError, StorageHost};
-use mooring_supervisor::{DOOR_INSIDE, Level, Limits, Setup, parts};
+use mooring_sandbox::{BoxFuture, SandboxError, Storage, StorageMount};
+use mooring_supervisor::{DOOR_INSIDE, Level, Limits, MountPoint, Setup, parts};
 use mooring_supervisor_client::{End, Launch, Launched, Transport, gone};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -55,7 +55,7 @@ pub(crate) struct DockerLaunch {
     pub(crate) folder: PathBuf,
     pub(crate) read_only: bool,
     /// Who serves what is mounted.
-    pub(crate) storage: Option<Arc<dyn StorageHost>>,
+    pub(crate) storage: Option<Arc<dyn Storage>>,
 }
 
 /// The name of a session's container, and of its volume.
@@ -83,14 +83,11 @@ impl Launch for DockerLaunch {
                 linger: None,
                 layers: Vec::new(),
                 grants: Vec::new(),
-                mounts: Vec::new(),
+                // They are there already; it is told where, so that it stays out of them.
+                mounts: self.stored.mounts.iter().map(mount_point).collect(),
             };
             Ok(Launched { transport, setup, level: "container".into(), mechanisms: self.mechanisms() })
         })
-    }
-
-    fn mounts(&self) -> Vec<String> {
-        mounts::paths(self.stored.mounts.as_ref())
     }
 
     fn closed_network(&self) -> bool {
@@ -98,18 +95,22 @@ impl Launch for DockerLaunch {
     }
 }
 
+fn mount_point(mount: &StorageMount) -> MountPoint {
+    MountPoint { path: mount.path.clone(), read_only: mount.read_only }
+}
+
 impl DockerLaunch {
     /// What is mounted, on this host so far.
     async fn mount(&self) -> Result<Vec<HostMount>, SandboxError> {
-        let Some(kept) = &self.stored.mounts else { return Ok(Vec::new()) };
-        let Some(storage) = &self.storage else {
-            return Err(gone(&self.id, "nobody serves its mounts here"));
-        };
-        let directory = match &self.stored.workspace {
-            Workspace::Volume => None,
-            Workspace::Directory(path) => Some(path.as_path()),
-        };
-        mounts::mount(storage.as_ref(), kept, &self.folder, mounts::owner(directory)).await
+        let mounts = self.stored.mounts.clone();
+        match &self.storage {
+            _ if mounts.is_empty() => Ok(Vec::new()),
+            Some(storage) => {
+                let (folder, id) = (self.folder.clone(), self.id.clone());
+                mounts::mount_all(Arc::clone(storage), mounts, folder, id).await
+            }
+            None => Err(gone(&self.id, "nobody serves its mounts here")),
+        }
     }
 
     async fn start(&self, docker: &Docker, mounted: Vec<HostMount>) -> Result<Transport, SandboxError> {
@@ -214,7 +215,10 @@ impl DockerLaunch {
             },
         });
         let root = self.stored.root.trim_end_matches('/');
-        mounts.extend(mounted.iter().map(|one| read_only(&one.source, format!("{root}/{}", one.path))));
+        mounts.extend(mounted.iter().map(|one| Mount {
+            read_only: Some(one.read_only),
+            ..read_only(&one.source, format!("{root}/{}", one.path))
+        }));
         let words = |list: &[&str]| Some(list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
         let memory = self.stored.limits.memory_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         let network = if self.stored.unrestricted { "bridge" } else { "none" };

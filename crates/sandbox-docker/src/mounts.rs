@@ -3,16 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mooring_manifest::Manifest;
-use mooring_sandbox::{SandboxError, Storage, StorageHost, mounts};
-use mooring_supervisor::{AGENT_ID, mount_device};
+use mooring_sandbox::{SandboxError, Serving, Storage, StorageMount};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
-use serde_json::Value;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Why only root can have them.
 pub(crate) const ROOT_ALONE: &str = "storage is mounted on this machine for a container, which takes root; run as root, or use the local sandbox";
@@ -24,68 +22,73 @@ pub(crate) struct HostMount {
     pub(crate) source: PathBuf,
     /// Where in the workspace.
     pub(crate) path: String,
+    pub(crate) read_only: bool,
+    /// Whoever waits for it is told that it is over.
+    serving: Option<Box<dyn Serving>>,
 }
 
 impl Drop for HostMount {
     fn drop(&mut self) {
+        drop(self.serving.take());
         // One that stays is found by the next start, or by the reaper.
         let _ = unmount(&self.source, UnmountFlags::DETACH);
         let _ = fs::remove_dir(&self.source);
     }
 }
 
-/// The manifest of what a session's state keeps of the mounts.
-pub(crate) fn read(kept: &Value) -> Result<Manifest, SandboxError> {
-    Manifest::from_value(kept).map_err(|error| SandboxError::Invalid {
-        reason: format!("the mounts of the session cannot be read: {error}"),
-    })
-}
-
-/// Where they are, below the workspace's root.
-pub(crate) fn paths(kept: Option<&Value>) -> Vec<String> {
-    let manifest = kept.and_then(|kept| read(kept).ok());
-    let placed = manifest.as_ref().and_then(|manifest| mounts(manifest).ok()).unwrap_or_default();
-    placed.into_iter().map(|placed| placed.path.to_string()).collect()
-}
-
-/// Opens and mounts all of a session's.
-pub(crate) async fn mount(
-    host: &dyn StorageHost,
-    kept: &Value,
-    session: &Path,
-    owner: u32,
+/// Mounts all of a session's.
+pub(crate) async fn mount_all(
+    storage: Arc<dyn Storage>,
+    mounts: Vec<StorageMount>,
+    session: PathBuf,
+    id: String,
 ) -> Result<Vec<HostMount>, SandboxError> {
-    let manifest = read(kept)?;
-    let storage = host.open(&manifest).await?;
-    let folder = session.join("mounts");
-    unmount_dead(session);
-    let mut mounted = Vec::new();
-    for (number, storage) in storage.into_iter().enumerate() {
-        let source = folder.join(number.to_string());
-        mounted.push(mount_one(storage, source.clone(), owner).map_err(|error| SandboxError::Isolation {
-            primitive: "FUSE mount".into(),
-            reason: format!("{}: {error}", source.display()),
-            hint: "mounts need /dev/fuse and Linux 5.2 or newer; or leave the mounts out".into(),
-        })?);
-    }
+    unmount_dead(&session);
+    let work = move || {
+        let mount = |(number, mount): (usize, StorageMount)| {
+            let source = session.join("mounts").join(number.to_string());
+            mount_one(storage.as_ref(), &mount, source, &id)
+        };
+        mounts.into_iter().enumerate().map(mount).collect()
+    };
+    // The kernel and the server greet each other, which may block.
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| SandboxError::Invalid { reason: format!("storage cannot be mounted: {error}") })?
+}
+
+fn mount_one(
+    storage: &dyn Storage,
+    wanted: &StorageMount,
+    source: PathBuf,
+    id: &str,
+) -> Result<HostMount, SandboxError> {
+    let device = mount_device(&source, wanted.read_only).map_err(|error| SandboxError::Isolation {
+        primitive: "fuse mount".into(),
+        reason: format!("{}: {error}", source.display()),
+        hint: "mounts need the device /dev/fuse: load the kernel's module (`modprobe fuse`), or leave the mounts out"
+            .into(),
+    })?;
+    // From here on it is unmounted whatever happens.
+    let mut mounted =
+        HostMount { source, path: wanted.path.clone(), read_only: wanted.read_only, serving: None };
+    mounted.serving = Some(storage.serve(id, wanted, device)?);
     Ok(mounted)
 }
 
-fn mount_one(storage: Box<dyn Storage>, source: PathBuf, owner: u32) -> io::Result<HostMount> {
-    fs::create_dir_all(&source)?;
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let place: OwnedFd = open(&source, directory, Mode::empty())?;
+/// A device that is mounted on a directory.
+pub(crate) fn mount_device(place: &Path, read_only: bool) -> io::Result<OwnedFd> {
+    fs::create_dir_all(place)?;
     let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    mount_device(&place, storage.read_only(), &device, 0)?;
-    let mounted = HostMount { source, path: storage.path().to_owned() };
-    storage.serve(device, owner, owner);
-    Ok(mounted)
-}
-
-/// Whom files in a workspace belong to: the default user, or whoever owns the caller's directory.
-pub(crate) fn owner(workspace: Option<&Path>) -> u32 {
-    use std::os::unix::fs::MetadataExt as _;
-    workspace.and_then(|path| fs::metadata(path).ok()).map_or(AGENT_ID, |metadata| metadata.uid())
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    let number = device.as_raw_fd();
+    let options = format!("fd={number},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions");
+    let options = std::ffi::CString::new(options)?;
+    mount("storage", place, "fuse", flags, options.as_c_str())?;
+    Ok(device)
 }
 
 /// Unmounts what a crash left below a session's directory: its server is gone, and it answers nothing.
@@ -95,5 +98,25 @@ pub(crate) fn unmount_dead(session: &Path) {
         if rustix::fs::stat(entry.path()).err() == Some(Errno::NOTCONN) {
             let _ = unmount(entry.path(), UnmountFlags::DETACH);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_mounted_is_found() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let session = tempfile::tempdir().unwrap();
+        let place = session.path().join("mounts/0");
+        let mounted = || fs::read_to_string("/proc/self/mounts").unwrap().contains(place.to_str().unwrap());
+        // As when whoever served it was killed.
+        drop(mount_device(&place, true).unwrap());
+        assert!(mounted());
+        unmount_dead(session.path());
+        assert!(!mounted());
     }
 }

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mooring_manifest::Manifest;
 use mooring_manifest::extension::Resources;
 use mooring_sandbox::{
     BoxFuture, CreateRequest, NetworkSupport, ResourceSupport, SandboxClient, SandboxError, SandboxSession,
-    SessionState, StorageHost, Support, mounts_alone,
+    SessionState, Storage, StorageMount, Support,
 };
 use mooring_supervisor::{Grant, Hello, Level, Limits, Task, is_root, more_users, root_allowed};
 use mooring_supervisor_client::{Sessions, SupervisedSession, ask, check_id, gone, tighter, translate};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::grants::{self, HostGrant};
 use crate::launch::{LocalLaunch, start_supervisor};
@@ -24,7 +23,7 @@ use crate::{layers, store};
 const BACKEND: &str = "local";
 
 /// How local sandboxes are made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct LocalOptions {
     /// Where private workspaces lie.
     pub state_dir: PathBuf,
@@ -38,6 +37,9 @@ pub struct LocalOptions {
     /// its commands running. Clients are whoever can enter the session's directory: the same user. `None`: it ends
     /// with the client that started it.
     pub linger: Option<Duration>,
+    /// Who serves the storage that manifests mount. `None`: nobody, and such manifests are refused. Nor are they served
+    /// in a sandbox without isolation, or in one that lives on when nobody is left who could.
+    pub storage: Option<Arc<dyn Storage>>,
 }
 
 impl LocalOptions {
@@ -49,6 +51,7 @@ impl LocalOptions {
             limits: Limits::default(),
             grants: Vec::new(),
             linger: None,
+            storage: None,
         }
     }
 }
@@ -58,7 +61,6 @@ impl LocalOptions {
 pub struct LocalSandboxClient {
     options: LocalOptions,
     sessions: Sessions,
-    storage: Option<Arc<dyn StorageHost>>,
 }
 
 /// What a session's state holds beside its id.
@@ -73,15 +75,15 @@ pub(crate) struct Stored {
     pub(crate) users: Vec<String>,
     pub(crate) groups: Vec<(String, Vec<String>)>,
     pub(crate) environment: BTreeMap<String, String>,
+    /// What is mounted. Its secrets are asked for anew at every start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<StorageMount>,
     /// What the manifest limits.
     #[serde(default)]
     pub(crate) resources: Resources,
     /// What it sees of this host beside the workspace.
     #[serde(default)]
     pub(crate) grants: Vec<Grant>,
-    /// A manifest with what it mounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mounts: Option<Value>,
     /// A session never comes back with less isolation than it was made with.
     pub(crate) isolation: Level,
 }
@@ -96,13 +98,7 @@ impl Stored {
 impl LocalSandboxClient {
     /// Local sandboxes as `options` say. Touches nothing yet.
     pub fn new(options: LocalOptions) -> Self {
-        Self { options, sessions: Sessions::default(), storage: None }
-    }
-
-    /// The same for manifests that mount storage, which this serves.
-    pub fn with_storage(mut self, storage: Arc<dyn StorageHost>) -> Self {
-        self.storage = Some(storage);
-        self
+        Self { options, sessions: Sessions::default() }
     }
 
     fn open(&self, id: &str, stored: Stored) -> Arc<SupervisedSession> {
@@ -118,7 +114,8 @@ impl LocalSandboxClient {
                 stored,
                 linger: self.options.linger,
                 state_dir: self.options.state_dir.clone(),
-                storage: self.storage.clone(),
+                storage: self.options.storage.clone(),
+                devices: Mutex::default(),
             };
             SupervisedSession::new(state, root, Box::new(launch))
         })
@@ -155,30 +152,6 @@ impl LocalSandboxClient {
         Ok(())
     }
 
-    /// What a session's state keeps of the mounts.
-    fn mounts(&self, manifest: &Manifest) -> Result<Option<Value>, SandboxError> {
-        let Some(alone) = mounts_alone(manifest)? else { return Ok(None) };
-        let unsupported = |reason: &str| SandboxError::Unsupported {
-            operation: "mounts".into(),
-            backend: BACKEND.into(),
-            reason: reason.into(),
-        };
-        if self.options.isolation != Level::Namespaces {
-            return Err(unsupported(
-                "without isolation there is nobody but you to mount them; use isolation",
-            ));
-        }
-        if self.storage.is_none() {
-            return Err(unsupported("nobody serves them here; give the client a StorageHost"));
-        }
-        if self.options.linger.is_some() {
-            return Err(unsupported(
-                "a sandbox that lives on between commands has nobody who serves them meanwhile; use it in a run",
-            ));
-        }
-        Ok(Some(alone.to_value()))
-    }
-
     fn create_now(&self, request: CreateRequest) -> Result<Arc<dyn SandboxSession>, SandboxError> {
         check_id(&request.session_id)?;
         let manifest = request.manifest;
@@ -199,7 +172,8 @@ impl LocalSandboxClient {
             });
         }
         let grants = self.grants(&manifest)?;
-        let mounts = self.mounts(&manifest)?;
+        let mounts = StorageMount::all(&manifest, BACKEND)?;
+        self.can_mount(&mounts)?;
         let workspace = match &request.workspace {
             Some(path) => store::make_named(path, &self.options.state_dir)?,
             None => store::make_private(&self.options.state_dir, &request.session_id)?,
@@ -238,11 +212,27 @@ impl LocalSandboxClient {
             });
         }
         self.check_grants(&state.session_id, &stored)?;
+        self.can_mount(&stored.mounts)?;
         if !stored.workspace.is_dir() {
             let reason = format!("its workspace {} is no longer there", stored.workspace.display());
             return Err(gone(&state.session_id, reason));
         }
         Ok(self.open(&state.session_id, stored))
+    }
+
+    fn can_mount(&self, mounts: &[StorageMount]) -> Result<(), SandboxError> {
+        let Some(mount) = mounts.first().filter(|_| !self.support().mounts) else { return Ok(()) };
+        let reason = match &self.options {
+            options if options.isolation == Level::None => {
+                "without isolation there is no place for it that only the sandbox sees; use isolation"
+            }
+            options if options.linger.is_some() => {
+                "the sandbox would live on when nobody is left who serves it; use it in a run, or copy the data"
+            }
+            _ => "nobody serves storage here; give LocalOptions::storage",
+        };
+        let (operation, backend) = (format!("mount '{}'", mount.path), BACKEND.into());
+        Err(SandboxError::Unsupported { operation, backend, reason: reason.into() })
     }
 
     async fn delete_now(&self, state: &SessionState) -> Result<(), SandboxError> {
@@ -255,7 +245,7 @@ impl LocalSandboxClient {
         let folder = store::folder(&self.options.state_dir, id);
         if stored.many_users() && stored.private && !is_root() && folder.exists() {
             let task = Task::Discard { folder: folder.clone() };
-            return match ask(id, start_supervisor(id, None, Vec::new())?, task).await? {
+            return match ask(id, start_supervisor(id, None, None)?, task).await? {
                 Hello::Done => Ok(()),
                 Hello::Failed(failure) => Err(translate("remove", failure)),
                 other => Err(gone(id, format!("the supervisor said {other:?}"))),
@@ -313,13 +303,14 @@ impl LocalSandboxClient {
                 workspace,
                 users: Vec::new(),
                 groups: Vec::new(),
-                mounts: None,
+                mounts: Vec::new(),
                 ..stored.clone()
             },
             limits: Limits::default(),
             linger: None,
             state_dir: state_dir.clone(),
             storage: None,
+            devices: Mutex::default(),
         };
         let state = SessionState { backend: BACKEND.into(), session_id: launch.id.clone(), data: ().into() };
         let session = SupervisedSession::new(state, stored.root.clone(), Box::new(launch));
@@ -345,7 +336,6 @@ impl SandboxClient for LocalSandboxClient {
         Support {
             users: self.users().is_ok(),
             path_grants: isolated,
-            mounts: isolated && self.storage.is_some() && self.options.linger.is_none(),
             tty: true,
             network: NetworkSupport { deny: isolated, ..NetworkSupport::default() },
             // Kept, or refused by name when the sandbox is started: not every host has the controllers.
@@ -359,6 +349,7 @@ impl SandboxClient for LocalSandboxClient {
             // Without isolation a server in the sandbox listens at this machine's own address already.
             ports: isolated,
             setup: true,
+            mounts: isolated && self.options.linger.is_none() && self.options.storage.is_some(),
             ..Support::default()
         }
     }

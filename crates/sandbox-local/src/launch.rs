@@ -2,21 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_manifest::Manifest;
-use mooring_sandbox::{BoxFuture, HostWorkspace, SandboxError, Storage, StorageHost, mounts};
-use mooring_supervisor::{
-    AGENT_ID, DOOR, LOCK, Level, Limits, Linger, Mounted, Setup, is_root, names_on_disk,
-};
+use mooring_sandbox::{BoxFuture, HostWorkspace, SandboxError, Serving, Storage};
+use mooring_supervisor::{DOOR, LOCK, Level, Limits, Linger, MountPoint, Setup, is_root, names_on_disk};
 use mooring_supervisor_client::{End, Launch, Launched, Transport, gone};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::AsyncReadExt as _;
@@ -37,29 +33,13 @@ pub(crate) struct LocalLaunch {
     /// Where layers lie.
     pub(crate) state_dir: PathBuf,
     /// Who serves what is mounted.
-    pub(crate) storage: Option<Arc<dyn StorageHost>>,
+    pub(crate) storage: Option<Arc<dyn Storage>>,
+    /// Where the devices of the supervisor that was started come out.
+    pub(crate) devices: Mutex<Option<StdUnixStream>>,
 }
 
 impl LocalLaunch {
-    /// The manifest of what is mounted.
-    fn mounted(&self) -> Result<Option<Manifest>, SandboxError> {
-        let Some(mounts) = &self.stored.mounts else { return Ok(None) };
-        let read = Manifest::from_value(mounts).map_err(|error| SandboxError::Invalid {
-            reason: format!("the mounts of session {} cannot be read: {error}", self.id),
-        });
-        read.map(Some)
-    }
-
-    /// What is mounted, reached and ready to be served.
-    async fn storage(&self) -> Result<Vec<Box<dyn Storage>>, SandboxError> {
-        let Some(manifest) = self.mounted()? else { return Ok(Vec::new()) };
-        match &self.storage {
-            Some(storage) => storage.open(&manifest).await,
-            None => Err(gone(&self.id, "nobody serves its mounts here")),
-        }
-    }
-
-    fn launched(&self, transport: Transport, layers: Vec<PathBuf>, mounts: Vec<Mounted>) -> Launched {
+    fn launched(&self, transport: Transport, layers: Vec<PathBuf>) -> Launched {
         let linger = self
             .linger
             .map(|grace| Linger { folder: self.folder.clone(), grace_ms: grace.as_millis() as u64 });
@@ -68,7 +48,6 @@ impl LocalLaunch {
             level: self.stored.isolation,
             workspace: self.stored.workspace.clone(),
             layers,
-            mounts,
             private: self.stored.private,
             root: self.stored.root.clone(),
             users: self.stored.users.clone(),
@@ -77,6 +56,12 @@ impl LocalLaunch {
             grants: self.stored.grants.clone(),
             limits: self.limits,
             linger,
+            mounts: self
+                .stored
+                .mounts
+                .iter()
+                .map(|mount| MountPoint { path: mount.path.clone(), read_only: mount.read_only })
+                .collect(),
         };
         let level = match self.stored.isolation {
             Level::Namespaces => "namespaces",
@@ -101,16 +86,24 @@ impl Launch for LocalLaunch {
             if self.linger.is_some() {
                 store::make_folder(&self.folder)?;
             }
-            let storage = self.storage().await?;
-            let place = |storage: &dyn Storage| Mounted {
-                path: storage.path().to_owned(),
-                read_only: storage.read_only(),
-            };
-            let mounts = storage.iter().map(|storage| place(storage.as_ref())).collect();
             // From here on nobody freezes what is about to be written to.
             let held = if self.stored.private { layers::hold(&self.folder)? } else { None };
             let layers = layers::paths(&self.state_dir, &self.folder)?;
-            Ok(self.launched(start_supervisor(&self.id, held, storage)?, layers, mounts))
+            if let Some(storage) = &self.storage {
+                for mount in &self.stored.mounts {
+                    storage.check(mount)?;
+                }
+            }
+            let (outlet, devices) = if self.stored.mounts.is_empty() {
+                (None, None)
+            } else {
+                let pair = StdUnixStream::pair();
+                let (ours, theirs) =
+                    pair.map_err(|error| gone(&self.id, format!("cannot make a socket: {error}")))?;
+                (Some(theirs), Some(ours))
+            };
+            *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = devices;
+            Ok(self.launched(start_supervisor(&self.id, held, outlet)?, layers))
         })
     }
 
@@ -120,7 +113,7 @@ impl Launch for LocalLaunch {
                 Ok(stream) => {
                     let end = Lock(self.folder.join(LOCK));
                     // It was told what to set up when it was started.
-                    Ok(Some(self.launched(transport(stream, Box::new(end)), Vec::new(), Vec::new())))
+                    Ok(Some(self.launched(transport(stream, Box::new(end)), Vec::new())))
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                     Ok(None)
@@ -144,42 +137,46 @@ impl Launch for LocalLaunch {
         };
         let mut layers = vec![stored.workspace.clone()];
         layers.extend(layers::paths(&self.state_dir, &self.folder).ok()?);
-        let mounts = self.mounts().into_iter().map(PathBuf::from).collect();
+        let mounts = stored.mounts.iter().map(|mount| PathBuf::from(&mount.path)).collect();
         Some(HostWorkspace { layers, users, groups, mounts })
-    }
-
-    fn mounts(&self) -> Vec<String> {
-        // What cannot be read does not start either.
-        let Ok(Some(manifest)) = self.mounted() else { return Vec::new() };
-        let mounts = mounts(&manifest).unwrap_or_default();
-        mounts.into_iter().map(|placed| placed.path.to_string()).collect()
     }
 
     fn closed_network(&self) -> bool {
         self.stored.isolation == Level::Namespaces
     }
+
+    fn serve_mounts(&self) -> BoxFuture<'_, Result<Vec<Box<dyn Serving>>, SandboxError>> {
+        Box::pin(async move {
+            let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (Some(devices), Some(storage)) = (devices, &self.storage) else { return Ok(Vec::new()) };
+            let (id, mounts, storage) = (self.id.clone(), self.stored.mounts.clone(), Arc::clone(storage));
+            let serve = move || -> Result<Vec<Box<dyn Serving>>, SandboxError> {
+                let receive = || {
+                    receive(&devices).map_err(|error| gone(&id, format!("its mounts are missing: {error}")))
+                };
+                mounts.iter().map(|mount| storage.serve(&id, mount, receive()?)).collect()
+            };
+            // The kernel and the server greet each other, which may block.
+            let served = tokio::task::spawn_blocking(serve).await;
+            served.map_err(|error| gone(&self.id, format!("its mounts cannot be served: {error}")))?
+        })
+    }
 }
 
 /// Starts a supervisor that waits to be told what to do.
 ///
-/// `held` goes with it. `storage` is served on the devices that it hands out.
+/// `held` goes with it; devices of mounts come out at the other end of `outlet`.
 pub(crate) fn start_supervisor(
     session: &str,
     held: Option<File>,
-    storage: Vec<Box<dyn Storage>>,
+    outlet: Option<StdUnixStream>,
 ) -> Result<Transport, SandboxError> {
     let fail = |what: &str, error: std::io::Error| gone(session, format!("cannot {what}: {error}"));
     let (ours, theirs) = StdUnixStream::pair().map_err(|error| fail("make a socket", error))?;
     ours.set_nonblocking(true).map_err(|error| fail("make a socket", error))?;
+    let outlet = outlet.map_or_else(Stdio::null, |outlet| Stdio::from(OwnedFd::from(outlet)));
     let mut command = Command::from(mooring_supervisor::command());
-    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::piped());
-    if !storage.is_empty() {
-        let (devices, theirs) = StdUnixStream::pair().map_err(|error| fail("make a socket", error))?;
-        command.stdout(Stdio::from(OwnedFd::from(theirs)));
-        let serve = move || serve(&devices, storage);
-        let thread = std::thread::Builder::new().name("moor-mounts".into()).spawn(serve);
-        thread.map_err(|error| fail("serve mounts", error))?;
-    }
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(outlet).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| fail("start the supervisor", error))?;
     // With `command` goes our copy of the supervisor's end: from here on its death is an end of file.
     drop(command);
@@ -187,25 +184,18 @@ pub(crate) fn start_supervisor(
     Ok(transport(stream, Box::new(Monitor { child, _held: held })))
 }
 
-/// Serves each storage on the device that comes for it. Where none comes, the supervisor has ended and said why.
-fn serve(devices: &StdUnixStream, storage: Vec<Box<dyn Storage>>) {
-    for storage in storage {
-        let Ok(Some(device)) = receive(devices) else { return };
-        storage.serve(device, AGENT_ID, AGENT_ID);
-    }
-}
-
-/// The next descriptor that is handed out.
-fn receive(from: &StdUnixStream) -> rustix::io::Result<Option<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+/// The next device that a supervisor sent. It has sent them all before it said that it is up.
+fn receive(devices: &StdUnixStream) -> std::io::Result<OwnedFd> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
-    recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let descriptors = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    recvmsg(devices, &mut [std::io::IoSliceMut::new(&mut byte)], &mut message, flags)?;
+    let mut fds = message.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    Ok(descriptors.last())
+    fds.next().and_then(|mut fds| fds.next()).ok_or_else(|| ErrorKind::UnexpectedEof.into())
 }
 
 fn transport(stream: UnixStream, end: Box<dyn End>) -> Transport {

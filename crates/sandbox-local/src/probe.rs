@@ -13,7 +13,7 @@ use crate::launch::start_supervisor;
 /// [`SandboxError::Gone`] where not even the supervisor can be started.
 pub async fn probe(options: &LocalOptions) -> Result<Vec<Check>, SandboxError> {
     let task = Task::Probe { state_dir: options.state_dir.clone() };
-    match ask("probe", start_supervisor("probe", None, Vec::new())?, task).await? {
+    match ask("probe", start_supervisor("probe", None, None)?, task).await? {
         Hello::Checks(checks) => Ok(checks),
         other => Err(gone("probe", format!("the supervisor said {other:?}"))),
     }

@@ -42,7 +42,7 @@ pub use network::{Access, ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler
 pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{HostWorkspace, Isolation, SandboxSession};
-pub use storage::{PlacedMount, Storage, StorageHost, mounts, mounts_alone};
+pub use storage::{Serving, Storage, StorageMount, StorageSource, refuse_literal_secrets};
 
 /// A boxed future, for the object-safe traits.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -10,7 +10,7 @@ use mooring_manifest::{EntryKind, GitRepo, Located, Manifest, ManifestError, Rel
 use crate::git::GitSource;
 use crate::source::{Base, Fault, Links, Named, visit};
 use crate::support::check_support;
-use crate::{Credentials, SandboxError, Support, mounts};
+use crate::{Credentials, SandboxError, Support};
 
 /// A manifest, checked against a backend and the host it takes files from.
 #[derive(Debug, Clone)]
@@ -83,14 +83,13 @@ impl Plan {
             reason: ManifestError::Invalid(problems).to_string(),
         })?;
         check_support(manifest, support, backend)?;
-        mounts(manifest)?;
         let mut sources = Sources { path: base, opened: None };
         let options = git_options(manifest);
         let (mut steps, mut named) = (Vec::new(), Named::default());
         for located in manifest.located() {
             let Located { path: Some(path), entry, .. } = located else { continue };
+            // It is there when the sandbox is up, and nothing is ever written into it.
             if matches!(entry.kind, EntryKind::Mount(_)) {
-                // Whoever mounts makes the place for it, and nothing else belongs there.
                 named.add(path.as_ref(), false);
                 continue;
             }

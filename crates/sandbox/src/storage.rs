@@ -1,91 +1,202 @@
-//! Storage that a sandbox sees as a directory: who serves it, outside of the sandbox, where its credentials are.
+//! Storage that a manifest mounts, and who serves it.
+//!
+//! A backend makes the mount inside of a sandbox and hands the file-system device out; the control plane serves it.
+//! So a sandbox holds files of a bucket, and neither its credentials nor a way to it. What a session keeps of a mount
+//! are the names of secrets, never their values.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use mooring_manifest::{Entry, EntryKind, Manifest, Mount, PathError, RelPath};
+use mooring_manifest::{AzureBlob, EntryKind, Gcs, Manifest, Mount, Pattern, Provider, R2, S3};
+use serde::{Deserialize, Serialize};
 
-use crate::{BoxFuture, SandboxError};
+use crate::SandboxError;
 
-/// Whoever serves what manifests mount.
-pub trait StorageHost: Send + Sync + std::fmt::Debug {
-    /// Opens all storage that a manifest mounts, in the order of its entries. Each is reached once, so that what cannot
-    /// be opened is told before anything starts.
+/// What is mounted, as a session keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageMount {
+    /// Where, relative to the workspace's root.
+    pub path: String,
+    /// Whether nothing may be written there.
+    pub read_only: bool,
+    /// What is mounted.
+    pub source: StorageSource,
+    /// Names of secrets, by the field of the source that each fills.
+    pub credentials: BTreeMap<String, String>,
+}
+
+/// What can be mounted. The fields that are secrets are empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageSource {
+    /// An S3 bucket.
+    S3(S3),
+    /// A Google Cloud Storage bucket.
+    Gcs(Gcs),
+    /// A Cloudflare R2 bucket.
+    R2(R2),
+    /// An Azure Blob container.
+    AzureBlob(AzureBlob),
+}
+
+/// Serves storage to sandboxes.
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Serves the mount on the device that was opened for it, until what is returned is dropped: then everything that
+    /// waits for it fails. Nothing is asked of the storage before a command looks. Needs a runtime around it.
     ///
     /// # Errors
-    /// [`SandboxError::Unsupported`] for a kind of storage that is not served, [`SandboxError::Invalid`] where it
-    /// cannot be opened, with the entry, and never with a credential.
-    fn open<'a>(
-        &'a self,
-        manifest: &'a Manifest,
-    ) -> BoxFuture<'a, Result<Vec<Box<dyn Storage>>, SandboxError>>;
+    /// [`SandboxError::Invalid`] for a source that cannot be used: a secret that is not configured, an address that
+    /// may not be reached.
+    fn serve(
+        &self,
+        session_id: &str,
+        mount: &StorageMount,
+        device: OwnedFd,
+    ) -> Result<Box<dyn Serving>, SandboxError>;
+
+    /// The same check without a device.
+    ///
+    /// # Errors
+    /// As [`Storage::serve`].
+    fn check(&self, mount: &StorageMount) -> Result<(), SandboxError>;
 }
 
-/// Storage that is open, and not mounted yet.
-pub trait Storage: Send + std::fmt::Debug {
-    /// Where it is mounted, below the workspace's root.
-    fn path(&self) -> &str;
+/// A mount that is served, until this is dropped.
+pub trait Serving: Send + Sync + std::fmt::Debug {}
 
-    /// Whether nothing may be written there.
-    fn read_only(&self) -> bool;
+/// What of a mount cannot be had, and why.
+pub(crate) type Refusal = (String, String);
 
-    /// Answers a FUSE device, which somebody has mounted, until it is unmounted. Returns at once. Whom files belong to is
-    /// by their numbers inside.
-    fn serve(self: Box<Self>, device: OwnedFd, uid: u32, gid: u32);
+impl StorageMount {
+    /// The mounts of a manifest.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unsupported`] for one that nobody can serve from outside, or that has secrets in the manifest
+    /// itself.
+    pub fn all(manifest: &Manifest, backend: &str) -> Result<Vec<Self>, SandboxError> {
+        Self::find(manifest).map_err(|(operation, reason)| SandboxError::Unsupported {
+            operation,
+            backend: backend.to_owned(),
+            reason,
+        })
+    }
+
+    pub(crate) fn find(manifest: &Manifest) -> Result<Vec<Self>, Refusal> {
+        let mut found: Vec<Self> = Vec::new();
+        for located in manifest.located() {
+            let EntryKind::Mount(mount) = &located.entry.kind else { continue };
+            let path = located.path.as_ref().map_or(located.key, |path| path.as_str());
+            let refuse = |reason: String| (describe(path, mount), reason);
+            let target = manifest.mount_target(&located, mount).unwrap_or_default();
+            let root = format!("{}/", manifest.root.trim_end_matches('/'));
+            let Some(place) = target.strip_prefix(&root).filter(|place| !place.is_empty()) else {
+                return Err(refuse(format!(
+                    "it would be at {target}, outside of the workspace; remove mount_path, or name a path below {root}"
+                )));
+            };
+            let nested = |other: &&Self| {
+                let below = |upper: &str, lower: &str| {
+                    lower.strip_prefix(upper).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                };
+                below(&other.path, place) || below(place, &other.path)
+            };
+            if let Some(other) = found.iter().find(nested) {
+                return Err(refuse(format!(
+                    "it is in the place of the mount '{}'; move one of them",
+                    other.path
+                )));
+            }
+            let options = manifest.extension.mounts.get(path);
+            let credentials: BTreeMap<String, String> =
+                options.map(|options| options.credentials.clone().into_iter().collect()).unwrap_or_default();
+            found.push(Self {
+                path: place.to_owned(),
+                read_only: mount.common.read_only,
+                source: source(path, &with_options(mount)).map_err(refuse)?,
+                credentials,
+            });
+        }
+        Ok(found)
+    }
 }
 
-/// A mount in its place.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlacedMount<'a> {
-    /// The path of its entry, by which the manifest's other parts name it.
-    pub entry: RelPath,
-    /// Where it appears, below the workspace's root.
-    pub path: RelPath,
-    /// What is mounted.
-    pub mount: &'a Mount,
-}
-
-/// The mounts of a manifest.
+/// Refuses a manifest that holds a secret of a mount itself: what is in a manifest is recorded, too.
 ///
 /// # Errors
-/// [`SandboxError::Invalid`] for a mount outside of the workspace: nothing else of a sandbox is a manifest's.
-pub fn mounts(manifest: &Manifest) -> Result<Vec<PlacedMount<'_>>, SandboxError> {
-    let mut found = Vec::new();
+/// [`SandboxError::Invalid`], which names the entry and the field.
+pub fn refuse_literal_secrets(manifest: &Manifest) -> Result<(), SandboxError> {
     for located in manifest.located() {
-        let (EntryKind::Mount(mount), Some(entry)) = (&located.entry.kind, located.path) else { continue };
-        let path = match &mount.common.mount_path {
-            None => entry.clone(),
-            Some(elsewhere) => below(&manifest.root, elsewhere).map_err(|error| SandboxError::Invalid {
-                reason: format!(
-                    "entry '{entry}' is mounted at {elsewhere}, which is not below {} ({error}); leave out mount_path, or \
-                     name a path there",
-                    manifest.root
-                ),
-            })?,
-        };
-        found.push(PlacedMount { entry, path, mount });
+        let EntryKind::Mount(mount) = &located.entry.kind else { continue };
+        let path = located.path.as_ref().map_or(located.key, |path| path.as_str());
+        if let Some(field) = mount.provider.literal_secret() {
+            let reason = format!("{}: {}", describe(path, mount), literal(path, field));
+            return Err(SandboxError::Invalid { reason });
+        }
     }
-    Ok(found)
+    Ok(())
 }
 
-/// What a manifest mounts and what opens it, without all else; `None` where it mounts nothing. A session's state can keep
-/// it: there is no secret in it.
-///
-/// # Errors
-/// As [`mounts`].
-pub fn mounts_alone(manifest: &Manifest) -> Result<Option<Manifest>, SandboxError> {
-    let mut alone = Manifest { root: manifest.root.clone(), ..Manifest::default() };
-    for placed in mounts(manifest)? {
-        let entry = Entry::new(EntryKind::Mount(Box::new(placed.mount.clone())));
-        alone.entries.insert(placed.entry.to_string(), entry);
-    }
-    alone.extension.mounts.clone_from(&manifest.extension.mounts);
-    alone.extension.secrets.clone_from(&manifest.extension.secrets);
-    Ok((!alone.entries.is_empty()).then_some(alone))
+fn literal(path: &str, field: &str) -> String {
+    format!(
+        "'{field}' is a secret in the manifest itself, and would be kept in the journal; configure it as a secret of \
+         this machine, and name it in x-mooring.mounts.{path}.credentials"
+    )
 }
 
-/// A path as it is below the root.
-fn below(root: &str, path: &str) -> Result<RelPath, PathError> {
-    let root = root.trim_end_matches('/');
-    let inside = path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/'));
-    RelPath::parse(inside.unwrap_or(path))
+/// How a mount is called in an error.
+pub(crate) fn describe(path: &str, mount: &Mount) -> String {
+    let strategy = &mount.common.mount_strategy;
+    let helper = strategy.pattern().map(|pattern| format!(" with {}", pattern.type_name()));
+    format!(
+        "entry '{path}' ({}, {}{})",
+        mount.provider.type_name(),
+        strategy.type_name(),
+        helper.unwrap_or_default()
+    )
+}
+
+/// What is mounted, with what the helper's own options would say.
+fn with_options(mount: &Mount) -> Provider {
+    let mut provider = mount.provider.clone();
+    let Some(Pattern::Mountpoint(helper)) = mount.common.mount_strategy.pattern() else { return provider };
+    let (prefix, region, endpoint_url) = match &mut provider {
+        Provider::S3(s3) => (&mut s3.prefix, &mut s3.region, &mut s3.endpoint_url),
+        Provider::Gcs(gcs) => (&mut gcs.prefix, &mut gcs.region, &mut gcs.endpoint_url),
+        _ => return provider,
+    };
+    let options = helper.options.clone();
+    for (field, option) in
+        [(prefix, options.prefix), (region, options.region), (endpoint_url, options.endpoint_url)]
+    {
+        if option.is_some() {
+            *field = option;
+        }
+    }
+    provider
+}
+
+fn source(path: &str, provider: &Provider) -> Result<StorageSource, String> {
+    let nobody = |what: &str| Err(format!("{what}; copy the data with local_dir instead"));
+    // What is in a manifest is in the journal, too.
+    if let Some(field) = provider.literal_secret() {
+        return Err(literal(path, field));
+    }
+    match provider {
+        Provider::S3(s3) => Ok(StorageSource::S3(s3.clone())),
+        Provider::R2(r2) => Ok(StorageSource::R2(r2.clone())),
+        Provider::Gcs(gcs) if gcs.service_account_file.is_some() => Err(format!(
+            "'service_account_file' names a file that only the SDK's own helper reads; configure its content as a secret, \
+             and name it in x-mooring.mounts.{path}.credentials as service_account_credentials"
+        )),
+        Provider::Gcs(gcs) => Ok(StorageSource::Gcs(gcs.clone())),
+        Provider::AzureBlob(azure) if azure.identity_client_id.is_some() => Err(
+            "'identity_client_id' is an identity of the machine that mounts, and this machine's own is never used; \
+             give an account key by reference"
+                .to_owned(),
+        ),
+        Provider::AzureBlob(azure) => Ok(StorageSource::AzureBlob(azure.clone())),
+        Provider::Box(_) => nobody("Box has no interface that can be served from outside of the sandbox"),
+        Provider::S3Files(_) => nobody("S3 Files is an NFS server inside of AWS, which cannot be served from here"),
+        Provider::BlaxelDrive(_) => nobody("a Blaxel drive exists in Blaxel's own sandboxes alone"),
+    }
 }

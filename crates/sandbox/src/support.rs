@@ -4,6 +4,7 @@
 use mooring_manifest::extension::{Network, Resources};
 use mooring_manifest::{EntryKind, Extension, Manifest};
 
+use crate::storage::{self, StorageMount};
 use crate::{SandboxError, Support};
 
 /// Refuses the first thing that the backend lacks.
@@ -12,18 +13,18 @@ pub(crate) fn check_support(
     support: &Support,
     backend: &str,
 ) -> Result<(), SandboxError> {
+    let owned = |(operation, reason): (String, &str)| (operation, reason.to_owned());
     let found = accounts(manifest, support)
+        .map(owned)
         .or_else(|| mounts(manifest, support))
-        .or_else(|| resources(&manifest.extension.resources, support))
-        .or_else(|| network(&manifest.extension, support))
-        .or_else(|| others(&manifest.extension, support));
+        .or_else(|| resources(&manifest.extension.resources, support).map(owned))
+        .or_else(|| network(&manifest.extension, support).map(owned))
+        .or_else(|| others(&manifest.extension, support).map(owned));
     match found {
         None => Ok(()),
-        Some((operation, reason)) => Err(SandboxError::Unsupported {
-            operation,
-            backend: backend.to_owned(),
-            reason: reason.to_owned(),
-        }),
+        Some((operation, reason)) => {
+            Err(SandboxError::Unsupported { operation, backend: backend.to_owned(), reason })
+        }
     }
 }
 
@@ -45,22 +46,20 @@ fn accounts(manifest: &Manifest, support: &Support) -> Lack {
     Some((format!("path grant '{}'", grant.path), reason))
 }
 
-fn mounts(manifest: &Manifest, support: &Support) -> Lack {
-    for located in manifest.located() {
-        let EntryKind::Mount(mount) = &located.entry.kind else { continue };
-        let path = located.path.as_ref().map_or(located.key, |path| path.as_str());
-        let entry = format!("entry '{path}' ({})", mount.provider.type_name());
-        if !support.mounts {
-            let reason = "this backend has no mounts; copy the data with local_dir or git_repo instead";
-            return Some((entry, reason));
+fn mounts(manifest: &Manifest, support: &Support) -> Option<(String, String)> {
+    let located = manifest.located();
+    let (path, mount) = located.iter().find_map(|located| match &located.entry.kind {
+        EntryKind::Mount(mount) => {
+            Some((located.path.as_ref().map_or(located.key, |path| path.as_str()), mount))
         }
-        if mount.provider.credentials().iter().any(|(_, value)| value.is_some()) {
-            let reason = "its credentials stand in the manifest, which is kept with the run and shown; put them into the \
-                          configuration as secrets, and name these under mounts below x-mooring";
-            return Some((entry, reason));
-        }
+        _ => None,
+    })?;
+    if !support.mounts {
+        let reason = "nobody serves storage here: it is mounted in the local sandbox of a run, with isolation; or copy the data with \
+                      local_dir";
+        return Some((storage::describe(path, mount), reason.to_owned()));
     }
-    None
+    StorageMount::find(manifest).err()
 }
 
 fn resources(asked: &Resources, support: &Support) -> Lack {

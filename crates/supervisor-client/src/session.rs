@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mooring_sandbox::{
     ArchiveReader, ArchiveWriter, BoxFuture, ByteStream, CommandLine, Egress, EgressHandler, ExecRequest,
-    FileStat, HostWorkspace, Isolation, Ports, Process, SandboxError, SandboxSession, SessionState, Stdin,
-    WriteOptions,
+    FileStat, HostWorkspace, Isolation, Ports, Process, SandboxError, SandboxSession, Serving, SessionState,
+    Stdin, WriteOptions,
 };
 use mooring_supervisor::wire::{Call, Input, Reply, Spawn};
 use mooring_supervisor::{MAX_PAYLOAD, Ready, Setup};
@@ -40,13 +40,13 @@ pub trait Launch: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Where storage is mounted, below the root.
-    fn mounts(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     /// Whether a sandbox has no other way out than [`Egress`].
     fn closed_network(&self) -> bool;
+
+    /// Called when a supervisor that was launched is up. Serves what is mounted in it, until what it gives is dropped.
+    fn serve_mounts(&self) -> BoxFuture<'_, Result<Vec<Box<dyn Serving>>, SandboxError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 }
 
 /// A supervisor that runs.
@@ -76,6 +76,8 @@ pub struct SupervisedSession {
     running: Mutex<Option<Arc<Connection>>>,
     isolation: Mutex<Option<Isolation>>,
     egress: Mutex<Option<Arc<dyn EgressHandler>>>,
+    /// What is mounted.
+    mounts: Mutex<Vec<Box<dyn Serving>>>,
 }
 
 impl SupervisedSession {
@@ -89,6 +91,7 @@ impl SupervisedSession {
             running: Mutex::new(None),
             isolation: Mutex::new(None),
             egress: Mutex::new(None),
+            mounts: Mutex::default(),
         }
     }
 
@@ -114,6 +117,8 @@ impl SupervisedSession {
             return Ok(());
         }
         let (connection, ready, level, mut mechanisms) = self.reach().await?;
+        let mounts = self.launch.serve_mounts().await?;
+        *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
         let handler = self.egress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(handler) = handler {
             egress::serve(&connection.caller, handler).await?;
@@ -161,6 +166,8 @@ impl SupervisedSession {
     async fn stop_now(&self) -> Result<(), SandboxError> {
         let _changing = self.changing.lock().await;
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Who waits for one of them could not be killed.
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match running {
             Some(connection) => connection.stop().await,
             None => match self.attach_now().await? {
@@ -239,8 +246,7 @@ impl SupervisedSession {
 
     async fn persist_now(&self, mut archive: ArchiveWriter, without: &[String]) -> Result<(), SandboxError> {
         let connection = self.connection()?;
-        let without = [without, &self.launch.mounts()].concat();
-        let job = self.start_job(&connection, Call::Persist { without }).await?;
+        let job = self.start_job(&connection, Call::Persist { without: without.to_vec() }).await?;
         let written = async {
             loop {
                 let (_, bytes) =

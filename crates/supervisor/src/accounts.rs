@@ -7,8 +7,7 @@ use crate::wire::Failure;
 
 /// The default user's name, number and group.
 pub(crate) const AGENT: &str = "agent";
-/// The default user's number in a sandbox, and its group's.
-pub const AGENT_ID: u32 = 1000;
+pub(crate) const AGENT_ID: u32 = 1000;
 
 /// The numbers of the manifest's users and groups start here.
 pub(crate) const FIRST_USER: u32 = 2000;

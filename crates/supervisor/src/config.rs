@@ -106,9 +106,6 @@ pub struct Setup {
     pub private: bool,
     /// Where the workspace appears inside.
     pub root: String,
-    /// File systems that are served from outside, through devices that are handed out at standard output.
-    #[serde(default)]
-    pub mounts: Vec<Mounted>,
     /// Users beside the default one, in order.
     pub users: Vec<String>,
     /// Groups and their members, in order.
@@ -122,6 +119,10 @@ pub struct Setup {
     pub limits: Limits,
     /// How it lives on without a client. `None`: it ends with the client that started it.
     pub linger: Option<Linger>,
+    /// What is mounted in the workspace and served by the client. Their devices come out of standard output, which is
+    /// then a socket, in this order.
+    #[serde(default)]
+    pub mounts: Vec<MountPoint>,
 }
 
 /// A directory of the host that a sandbox sees beside its workspace.
@@ -135,10 +136,10 @@ pub struct Grant {
     pub writable: bool,
 }
 
-/// A file system that somebody outside serves.
+/// A place in the workspace where the client serves files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mounted {
-    /// Where it appears, below the workspace's root.
+pub struct MountPoint {
+    /// Where, relative to the root.
     pub path: String,
     /// Whether nothing may be written there.
     pub read_only: bool,

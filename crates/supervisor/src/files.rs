@@ -2,12 +2,12 @@
 
 use std::ffi::CString;
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use mooring_sandbox::{FileKind, FileStat, WriteOptions};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fstat, mkdirat, openat, readlinkat,
-    renameat, renameat_with, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fchmod, fstat, mkdirat, openat,
+    openat2, readlinkat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -147,8 +147,10 @@ pub(crate) fn stat(world: &World, path: &str) -> Result<FileStat, Failure> {
     Ok(file_stat(path.into(), &stat, target.map(|target| target.to_string_lossy().into_owned())))
 }
 
-/// Removes everything in a directory but what is called `spared`, through descriptors, following no link.
-pub(crate) fn remove_below(folder: &impl AsFd, spared: Option<&str>) -> Result<(), Errno> {
+/// Removes everything in a directory but what is called `spared`, through descriptors, following no link and entering
+/// no mount. Whether a mount was left, and with it the directories that lead to it.
+pub(crate) fn remove_below(folder: &impl AsFd, spared: Option<&str>) -> Result<bool, Errno> {
+    let mut left = false;
     for name in names(folder)? {
         if spared.is_some_and(|spared| spared.as_bytes() == name.to_bytes()) {
             continue;
@@ -156,19 +158,49 @@ pub(crate) fn remove_below(folder: &impl AsFd, spared: Option<&str>) -> Result<(
         match unlinkat(folder, &name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => continue,
             Err(Errno::ISDIR) => {}
+            // So the kernel says for a mount.
+            Err(Errno::BUSY) => {
+                left = true;
+                continue;
+            }
             Err(errno) => return Err(errno),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        remove_below(&openat(folder, &name, flags, Mode::empty())?, None)?;
-        unlinkat(folder, &name, AtFlags::REMOVEDIR)?;
+        match enter(folder, &name)? {
+            None => left = true,
+            Some(below) if remove_below(&below, None)? => left = true,
+            Some(_) => unlinkat(folder, &name, AtFlags::REMOVEDIR)?,
+        }
     }
-    Ok(())
+    Ok(left)
 }
 
-/// Moves everything in one directory to another.
+/// A directory, opened. `None`: it is a mount.
+fn enter(folder: &impl AsFd, name: &CString) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    match openat2(folder, name, flags, Mode::empty(), strict) {
+        Ok(below) => Ok(Some(below)),
+        Err(Errno::XDEV) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Moves everything in one directory to another that holds nothing but mounts, and directories that lead to them.
+/// What would be in a mount's place stays.
 pub(crate) fn move_below(from: &impl AsFd, to: &impl AsFd) -> Result<(), Errno> {
     for name in names(from)? {
-        renameat(from, &name, to, &name)?;
+        match renameat(from, &name, to, &name) {
+            Ok(()) => continue,
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::BUSY | Errno::ISDIR | Errno::NOTDIR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let Some(target) = enter(to, &name)? else { continue };
+        match enter(from, &name) {
+            Ok(Some(source)) => move_below(&source, &target)?,
+            // Where there is a file now, a mount is in its way.
+            Ok(None) | Err(Errno::NOTDIR) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(())
 }

@@ -21,7 +21,6 @@ use crate::wire::Failure;
 
 pub use identity::{is_root, names_on_disk};
 pub use mounts::root_allowed;
-pub use storage::mount_device;
 pub use subordinate::more_users;
 
 /// Hints that fit a primitive, for whoever sees the error.
@@ -44,9 +43,13 @@ pub(crate) fn hint(primitive: &str) -> &'static str {
             "the kernel does not let this user stack directories (overlayfs with userxattr, Linux 5.11 or newer; for \
              root 5.19): restore a snapshot into a new sandbox instead of starting a fork"
         }
-        storage::FUSE => {
-            "mounts need /dev/fuse, which this user must be able to open for reading and writing (`chmod 666 /dev/fuse`, as \
-             distributions have it; in a container, --device /dev/fuse), and Linux 5.2 or newer; or leave the mounts out"
+        "fuse" => {
+            "mounts need the device /dev/fuse: load the kernel's module (`modprobe fuse`), and let this user read and \
+             write the device (`chmod 666 /dev/fuse`, as most distributions have it; in a container --device /dev/fuse)"
+        }
+        "fuse mount" => {
+            "the place must be a directory that no link leads to, and the kernel must let user namespaces mount FUSE \
+             (Linux 4.18 or newer)"
         }
         "proc mount" => {
             "the host's /proc is partly hidden, as in most containers; run the container with an unmasked /proc \

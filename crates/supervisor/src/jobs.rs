@@ -290,7 +290,9 @@ impl Task {
             Self::Persist(without) => {
                 drop(input);
                 let names = |user, group| world.accounts.names(user, group);
-                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), without, &names)
+                // What is mounted is somewhere else already.
+                let without: Vec<String> = without.iter().chain(&world.mounts).cloned().collect();
+                mooring_archive::pack(&by_number(&world.root_fd), File::from(output), &without, &names)
                     .map(drop)
                     .map_err(|error| archive_failure(&error))
             }
@@ -335,7 +337,7 @@ fn restore(world: &World, input: OwnedFd) -> Result<(), Failure> {
     });
     // Empty after success, half an archive after failure.
     let tidied = files::remove_below(&staged, None)
-        .and_then(|()| rustix::fs::unlinkat(&world.root_fd, name.as_str(), AtFlags::REMOVEDIR));
+        .and_then(|_| rustix::fs::unlinkat(&world.root_fd, name.as_str(), AtFlags::REMOVEDIR));
     replaced.and_then(|()| tidied.map_err(fail))
 }
 
@@ -368,6 +370,8 @@ fn remove_tree(world: &World, path: &str) -> Result<(), Failure> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let tree = rustix::fs::openat(&folder, name.as_str(), flags, Mode::empty()).map_err(fail)?;
-    files::remove_below(&tree, None).map_err(fail)?;
+    if files::remove_below(&tree, None).map_err(fail)? {
+        return Err(Failure::File { path: path.into(), reason: "it holds a mount, which stays".into() });
+    }
     rustix::fs::unlinkat(&folder, name.as_str(), AtFlags::REMOVEDIR).map_err(fail)
 }

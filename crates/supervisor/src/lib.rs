@@ -39,10 +39,9 @@ mod sys;
 pub mod wire;
 mod world;
 
-pub use accounts::AGENT_ID;
-pub use config::{Check, Config, Grant, Hello, Level, Limits, Linger, Mounted, Ready, Setup, Task};
+pub use config::{Check, Config, Grant, Hello, Level, Limits, Linger, MountPoint, Ready, Setup, Task};
 pub use container::{Part, parts};
 pub use entry::{DOOR_INSIDE, NAME, NAME_INSIDE, command};
 pub use frame::{Decoder, Frame, FrameError, MAX_HEADER, MAX_PAYLOAD, encode};
-pub use isolate::{is_root, more_users, mount_device, names_on_disk, root_allowed};
+pub use isolate::{is_root, more_users, names_on_disk, root_allowed};
 pub use linger::{DOOR, LOCK};

@@ -21,7 +21,7 @@ use crate::container;
 use crate::disk;
 use crate::frame::{Decoder, encode};
 use crate::isolate::cgroup::Groups;
-use crate::isolate::{self, identity, mounts, refused};
+use crate::isolate::{self, identity, mounts, refused, storage};
 use crate::kill::{Processes, kill_all};
 use crate::linger::Lingering;
 use crate::link::Link;
@@ -67,8 +67,8 @@ fn start(door: Option<&str>) -> io::Result<i32> {
         None => rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?,
         Some(path) => container::knock(path)?,
     };
-    // Where devices are handed out; else nothing that anybody reads.
-    let storage = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
+    // Where mounts' devices go out, if there are any.
+    let outlet = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
@@ -91,6 +91,11 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(0);
         }
     };
+    if !setup.mounts.is_empty() && setup.level == Level::None {
+        let reason = "mounts need a sandbox with its own file system";
+        say(&socket, &Hello::Failed(Failure::Invalid { reason: reason.into() }))?;
+        return Ok(1);
+    }
     if (setup.level == Level::Container) != door.is_some() {
         let reason = "a supervisor is in a container, and told so, or neither";
         say(&socket, &Hello::Failed(Failure::Invalid { reason: reason.into() }))?;
@@ -103,7 +108,7 @@ fn start(door: Option<&str>) -> io::Result<i32> {
             return Ok(1);
         }
     };
-    let ended = prepare_and_supervise(&setup, lingering.as_ref(), (socket, storage), decoder);
+    let ended = prepare_and_supervise(&setup, lingering.as_ref(), socket, outlet, decoder);
     if let Some(lingering) = &lingering {
         lingering.close();
     }
@@ -120,7 +125,8 @@ fn group_name(setup: &Setup) -> String {
 fn prepare_and_supervise(
     setup: &Setup,
     lingering: Option<&Lingering>,
-    (socket, storage): (OwnedFd, OwnedFd),
+    socket: OwnedFd,
+    outlet: OwnedFd,
     decoder: Decoder,
 ) -> io::Result<i32> {
     let mut groups = match Groups::make(
@@ -134,7 +140,7 @@ fn prepare_and_supervise(
             return Ok(1);
         }
     };
-    let ended = supervise(setup, &mut groups, lingering, (socket, storage), decoder);
+    let ended = supervise(setup, &mut groups, lingering, socket, outlet, decoder);
     groups.remove();
     ended
 }
@@ -144,7 +150,8 @@ fn supervise(
     setup: &Setup,
     groups: &mut Groups,
     lingering: Option<&Lingering>,
-    (socket, storage): (OwnedFd, OwnedFd),
+    socket: OwnedFd,
+    outlet: OwnedFd,
     decoder: Decoder,
 ) -> io::Result<i32> {
     let isolated = setup.level == Level::Namespaces;
@@ -184,7 +191,7 @@ fn supervise(
         Ok(Some(child)) => child,
         Ok(None) => {
             drop(give_go);
-            let inner = Inner { setup, workspace, granted, groups, lingering, storage };
+            let inner = Inner { setup, workspace, granted, groups, lingering, outlet };
             let result = inner.run(&go, &socket, decoder);
             sys::exit_now(match result {
                 Ok(()) => 0,
@@ -209,7 +216,7 @@ fn supervise(
             say(&socket, &Hello::Failed(failure))?;
         }
     }
-    drop((socket, storage, go, workspace, granted));
+    drop((socket, outlet, go, workspace, granted));
     let code = wait_for(child)?;
     // Only now: its end tells the child that this process is gone.
     drop(give_go);
@@ -257,8 +264,8 @@ struct Inner<'a> {
     granted: Vec<OwnedFd>,
     groups: &'a mut Groups,
     lingering: Option<&'a Lingering>,
-    /// Where devices are handed out.
-    storage: OwnedFd,
+    /// Where mounts' devices go.
+    outlet: OwnedFd,
 }
 
 impl Inner<'_> {
@@ -315,6 +322,7 @@ impl Inner<'_> {
                 environment: self.setup.environment.clone(),
                 shell: find_shell(),
                 kills: self.groups.kills.take(),
+                mounts: self.setup.mounts.iter().map(|point| point.path.clone()).collect(),
             };
             let signals = child_signals()?;
             let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
@@ -335,7 +343,7 @@ impl Inner<'_> {
     /// Puts this process into its own world. The order matters: each step needs rights that a later one gives up.
     fn isolate(&self, accounts: &Accounts) -> Result<std::collections::BTreeMap<String, String>, Failure> {
         let root = self.workspace.is_some();
-        let devices = isolate::storage::devices(self.setup.mounts.len())?;
+        let devices = storage::open(&self.setup.mounts)?;
         identity::become_inside().map_err(|errno| refused("user namespace", errno))?;
         // Now, so that the groups that it was just put into are its root.
         sys::unshare_cgroup().map_err(|errno| refused("cgroup namespace", errno))?;
@@ -361,12 +369,11 @@ impl Inner<'_> {
             own = isolate::grants::trees(grants, false)?;
             &own
         };
-        let storage = (&self.setup.mounts[..], &devices[..]);
-        mounts::enter(&self.setup.root, workspace, (grants, granted), accounts, storage)?;
-        isolate::storage::hand_out(&self.storage, devices)?;
+        mounts::enter(&self.setup.root, workspace, (grants, granted), accounts)?;
         let agent = nix::unistd::Uid::from_raw(AGENT_ID);
         nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
         nix::unistd::setfsuid(agent);
+        storage::enter(&self.setup.root, &self.setup.mounts, devices, &self.outlet)?;
         isolate::drop_rights()?;
         let writable = grants.iter().filter(|grant| grant.writable).map(|grant| grant.path.as_str());
         let writable: Vec<&str> =

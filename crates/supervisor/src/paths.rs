@@ -41,6 +41,8 @@ pub(crate) fn open(world: &World, path: &str, flags: OFlags, mode: Mode) -> Resu
 /// Why a path could not be opened.
 pub(crate) enum Problem {
     Escape(String),
+    /// In this mount.
+    Mounted(String),
     System(Errno),
 }
 
@@ -48,6 +50,12 @@ impl Problem {
     pub(crate) fn describe(self, path: &str) -> Failure {
         match self {
             Self::Escape(reason) => escape(path, &reason),
+            Self::Mounted(mount) => Failure::File {
+                path: path.into(),
+                reason: format!(
+                    "it is in the mount {mount}, which commands alone read and write; use a command"
+                ),
+            },
             Self::System(errno) => failure(path, errno),
         }
     }
@@ -63,7 +71,8 @@ pub(crate) fn open_relative(
     // `openat2` takes nothing beside O_PATH that it would ignore.
     let more = if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
     let flags = flags | more;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let beneath = ResolveFlags::NO_MAGICLINKS | beneath(world);
+    refuse_mounted(world, path)?;
     for _ in 0..4 {
         match openat2(&world.root_fd, path, flags, mode, beneath) {
             Ok(fd) => return Ok(fd),
@@ -71,6 +80,7 @@ pub(crate) fn open_relative(
             Err(Errno::AGAIN) => {}
             Err(Errno::XDEV) => {
                 let path = resolve(world, path, !flags.contains(OFlags::NOFOLLOW))?;
+                refuse_mounted(world, &path)?;
                 let strict = beneath | ResolveFlags::NO_SYMLINKS;
                 match openat2(&world.root_fd, path.as_str(), flags, mode, strict) {
                     Ok(fd) => return Ok(fd),
@@ -83,6 +93,25 @@ pub(crate) fn open_relative(
         }
     }
     Err(Problem::Escape("it changes while it is being opened".into()))
+}
+
+/// Below the root, and not in what is mounted: that answers when it answers, and here nobody may wait.
+fn beneath(world: &World) -> ResolveFlags {
+    if world.mounts.is_empty() {
+        ResolveFlags::BENEATH
+    } else {
+        ResolveFlags::BENEATH | ResolveFlags::NO_XDEV
+    }
+}
+
+fn refuse_mounted(world: &World, path: &str) -> Result<(), Problem> {
+    let within = |mount: &&String| {
+        path.strip_prefix(mount.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match world.mounts.iter().find(within) {
+        None => Ok(()),
+        Some(mount) => Err(Problem::Mounted(mount.clone())),
+    }
 }
 
 /// Follows links by reading them. The result holds none, unless somebody is changing the tree.
@@ -104,7 +133,8 @@ pub(crate) fn resolve(world: &World, path: &str, follow_last: bool) -> Result<St
         let target = match read_link(world, &here) {
             Ok(target) => target,
             // No link, or nothing: then opening it says so.
-            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => continue,
+            // Nor is there one in a mount.
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => continue,
             Err(errno) => return Err(Problem::System(errno)),
         };
         links += 1;
@@ -133,7 +163,7 @@ fn parts(path: &str) -> Vec<String> {
 fn read_link(world: &World, path: &str) -> Result<String, Errno> {
     let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let beneath = ResolveFlags::NO_SYMLINKS | beneath(world);
     let parent = openat2(&world.root_fd, parent, flags, Mode::empty(), beneath)?;
     let target = readlinkat(&parent, name, Vec::new())?;
     target.into_string().map_err(|_| Errno::ILSEQ)

@@ -44,6 +44,7 @@ pub(crate) fn checks(state_dir: &Path) -> Vec<Check> {
         landlock(),
         users(),
         idmapped(state_dir),
+        device(),
     ];
     checks.extend(Controller::ALL.map(controller));
     checks.extend(gates());
@@ -179,6 +180,17 @@ fn idmapped(state_dir: &Path) -> Check {
         Err(failure) => {
             let detail = format!("{}: {failure}", existing.display());
             Check { name, ok: false, detail, hint: hint("idmapped mount").into() }
+        }
+    }
+}
+
+/// What mounts of storage need.
+fn device() -> Check {
+    let name = "fuse device".to_owned();
+    match isolate::storage::device() {
+        Ok(_) => Check { name, ok: true, detail: "mounts storage".into(), hint: String::new() },
+        Err(errno) => {
+            Check { name, ok: false, detail: io::Error::from(errno).to_string(), hint: hint("fuse").into() }
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) shell: &'static str,
     /// The memory cgroup's file that counts kills.
     pub(crate) kills: Option<File>,
+    /// What is served from outside, relative to the root. The supervisor never waits for it.
+    pub(crate) mounts: Vec<String>,
 }
 
 impl World {

@@ -1,4 +1,4 @@
-//! What opens a mount's storage.
+//! How mounted storage is reached.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::object::object;
 
-/// How one mount is opened. Whoever serves it stands outside of the sandbox, and so do its credentials.
+/// How one mount's storage is reached. Without credentials it is reached as anybody: the machine's own identity is
+/// never used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct MountOptions {
-    /// The secrets that open it, by the provider's own names for them (`access_key_id`, `account_key`, …): each is a name
-    /// below `secrets`. None: the storage is asked as anybody may ask it.
+    /// Names below `secrets`, by the field of the entry that each stands for. They never enter the sandbox, and no
+    /// request of a command carries them.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub credentials: IndexMap<String, String>,
 }

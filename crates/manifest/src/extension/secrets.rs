@@ -16,8 +16,7 @@ pub struct SecretUse {
     /// The variable that holds the stand-in, in every command of the sandbox. `None`: no command sees any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// The requests that may carry it; none: it is only for `git.*.credentials` and
-    /// `mounts.*.credentials`.
+    /// The requests that may carry it; none: it is only for `git.*.credentials` and `mounts.*.credentials`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inject: Vec<Injection>,
 }

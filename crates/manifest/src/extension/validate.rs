@@ -198,26 +198,21 @@ fn check_mounts(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)
             );
             continue;
         };
-        let fields = mount.provider.credentials();
         for (field, name) in &options.credentials {
             let at = member(&format!("{at}.credentials"), field);
-            match fields.iter().find(|(known, _)| known == field) {
-                None => {
-                    let known: Vec<&str> = fields.iter().map(|(field, _)| *field).collect();
-                    let kind = mount.provider.type_name();
-                    problem(
-                        &at,
-                        format!("{kind} has no credential '{field}'; it has: {}", known.join(", ")),
-                        "name one of these",
-                    );
-                }
-                Some((_, Some(_))) => {
-                    problem(&at, "it stands in the entry, too".to_owned(), "remove it from the entry");
-                }
-                Some((_, None)) if !extension.secrets.contains_key(name) => {
-                    problem(&at, format!("there is no secret '{name}'"), "add it to 'secrets'");
-                }
-                Some((_, None)) => {}
+            let known = mount.provider.credential_fields();
+            if !known.contains(&field.as_str()) {
+                let fields = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let wrong =
+                    format!("a {} has no such credential; it has: {fields}", mount.provider.type_name());
+                problem(&at, wrong, "remove it");
+            } else if mount.provider.credentials().contains(&(field.as_str(), None)) {
+                // As it should be.
+            } else {
+                problem(&at, "the entry itself has it, too".to_owned(), "remove one of them");
+            }
+            if !extension.secrets.contains_key(name) {
+                problem(&at, format!("there is no secret '{name}'"), "add it to 'secrets'");
             }
         }
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 pub(crate) const EVERYTHING: &str = r#"
 entries:
   src/app: {type: git_repo, repo: acme/app, ref: main}
+  data: {type: s3_mount, bucket: b, mount_strategy: {type: in_container, pattern: {type: rclone}}}
 x-mooring:
   resources: {cpu: 1.5, memory: 512MiB, pids: 128, disk: 2 GiB, wall_clock: 30m}
   network:
@@ -31,6 +32,8 @@ x-mooring:
   image: {context: docker, args: {PYTHON: "3.14"}, target: dev}
   git:
     src/app: {depth: full, submodules: true, lfs: true, credentials: deploy-key}
+  mounts:
+    data: {credentials: {access_key_id: deploy-key, secret_access_key: deploy-key}}
   outputs:
     - report.md
     - {path: dist, required: false, description: what was built}
@@ -99,6 +102,8 @@ fn what_does_not_fit_together_is_named_with_its_place() {
 entries:
   repo: {type: git_repo, repo: a/b, ref: main}
   local: {type: git_repo, host: "file:///srv", repo: a/b, ref: main}
+  data:
+    {type: s3_mount, bucket: b, access_key_id: i, secret_access_key: k, mount_strategy: {type: docker_volume, driver: rclone}}
   file: {type: file, content: ""}
 environment: {value: {TAKEN: "1"}}
 x-mooring:
@@ -116,6 +121,9 @@ x-mooring:
     local: {credentials: other}
     file: {}
     missing: {}
+  mounts:
+    repo: {}
+    data: {credentials: {account_key: other, access_key_id: other, secret_access_key: nobody}}
   outputs: [a, ./a, /etc/passwd]
 "#;
     let error = Manifest::load(text, Format::Yaml).unwrap_err();

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mooring_mounts::ObjectStorage;
-use mooring_sandbox::{CreateRequest, Plan, SandboxClient as _, materialise};
+use mooring_sandbox::{CreateRequest, SandboxClient as _};
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_testkit::{IMAGE, docker};
+use serde_json::json;
 
-use crate::storage::{SECRET, Server, operator, run, say};
+use crate::support::{Bench, SECRET, Server, manifest, s3, s3_keys, storage};
 
 /// What is mounted on this host below a directory.
 fn mounted(folder: &Path) -> usize {
@@ -17,55 +17,34 @@ fn mounted(folder: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_reads_what_is_mounted_and_leaves_nothing() {
+async fn a_container_has_mounts_in_a_container_and_leaves_nothing() {
     let Some(socket) = docker() else { return };
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let server = Server::start("s3");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("in")).unwrap();
-    std::fs::write(folder.path().join("in/a"), "a\n").unwrap();
-    std::fs::write(folder.path().join("large"), vec![b'x'; 3 << 20]).unwrap();
-    server.client("bucket", folder.path(), &[]);
+    let server = Server::s3();
+    server.python("put('in/a', b'a\\n'); put('large', b'x' * (3 << 20))");
+    let mut entry = s3(&server.url);
+    entry["read_only"] = json!(false);
     let state = tempfile::tempdir().unwrap();
+    let failures = Arc::default();
     let options = DockerOptions { image: Some(IMAGE.into()), ..DockerOptions::new(socket, state.path()) };
-    let client = DockerSandboxClient::new(options).with_storage(Arc::new(ObjectStorage::new(operator())));
-    let manifest = server.manifest("bucket");
-    let plan = Plan::new(&manifest, Path::new("/"), &client.support(), client.backend_id()).unwrap();
-    let id = format!("mounts-{}", std::process::id());
-    let request = CreateRequest { session_id: id, manifest, workspace: None };
+    let client = DockerSandboxClient::new(options).with_storage(storage(&failures));
+    assert!(client.support().mounts);
+    let session_id = format!("mounts-{}", std::process::id());
+    let request = CreateRequest { session_id, manifest: manifest(entry, s3_keys()), workspace: None };
     let session = client.create(request).await.unwrap();
     session.start().await.unwrap();
-    materialise(&plan, session.as_ref()).await.unwrap();
-    assert_eq!(say(session.as_ref(), "cat data/in/a; wc -c < data/large").await, "a\n3145728\n");
-    assert_eq!(say(session.as_ref(), "stat -c %U data/in/a").await, "agent\n");
-    let (_, text) = run(session.as_ref(), "touch data/x; env; cat /proc/mounts").await;
-    assert!(text.contains("Read-only file system") && !text.contains(SECRET), "{text}");
-    assert_eq!(mounted(state.path()), 1);
-    session.stop().await.unwrap();
-    assert_eq!(mounted(state.path()), 0, "what was mounted on the host goes with the container");
-    client.delete(&session.state()).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_crash_left_mounted_is_found() {
-    let Some(socket) = docker() else { return };
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let state = tempfile::tempdir().unwrap();
-    let left = state.path().join("docker/gone/mounts/0");
-    std::fs::create_dir_all(&left).unwrap();
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-    let place = rustix::fs::open(&left, flags, rustix::fs::Mode::empty()).unwrap();
-    let device = std::fs::File::options().read(true).write(true).open("/dev/fuse").unwrap().into();
-    mooring_supervisor::mount_device(&place, true, &device, 0).unwrap();
-    // As when whoever served it was killed.
-    drop((device, place));
-    assert_eq!(mounted(state.path()), 1);
-    let client = DockerSandboxClient::new(DockerOptions::new(socket, state.path()));
-    client.reap().await.unwrap();
-    assert_eq!(mounted(state.path()), 0);
+    let bench = Bench { session, failures, state };
+    assert_eq!(bench.said("cat m/in/a; wc -c < m/large; stat -c %U m/in/a").await, "a\n3145728\nagent\n");
+    assert_eq!(bench.said("echo 2 > m/b && cat m/b").await, "2\n");
+    assert!(server.python("print(get('b'))").contains('2'));
+    assert!(!bench.said("env; cat /proc/mounts").await.contains(SECRET));
+    // The supervisor stays out of it there, too.
+    let refused = bench.session.read("m/b", 100).await.unwrap_err();
+    assert!(refused.to_string().contains("in the mount m"), "{refused}");
+    assert_eq!(mounted(bench.state.path()), 1);
+    bench.session.stop().await.unwrap();
+    assert_eq!(mounted(bench.state.path()), 0, "what was mounted on the host goes with the container");
+    client.delete(&bench.kept()).await.unwrap();
 }

@@ -1,162 +1,164 @@
-//! What a program finds in a mount.
+//! What plain tools see of each kind of storage.
 
-use std::path::Path;
-
-use mooring_sandbox::Outcome;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use crate::storage::{Place, Server, manifest, run, say};
+use crate::support::{ACCOUNT, Bench, Server, manifest, s3, s3_keys, strategy};
 
-/// A tree with what is uncommon in names, and a file of several blocks.
-fn tree(folder: &Path, large: usize) -> String {
-    for (path, content) in [
-        ("read me.txt", "hello\n"),
-        ("a/b/c.txt", "deep\n"),
-        ("a/empty", ""),
-        ("a/ünï %41 #?&+.txt", "odd\n"),
-        ("z", "last\n"),
-    ] {
-        let path = folder.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-    let content: Vec<u8> = (0..large).map(|n| ((n * 31) ^ (n >> 9)) as u8).collect();
-    std::fs::write(folder.join("large.bin"), &content).unwrap();
-    Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect()
-}
+const FILL: &str = "
+put('readme.txt', b'hello from a bucket\\n')
+put('train/a.csv', b'1,2\\n3,4\\n')
+put('train/deep/er/b.bin', bytes(range(256)))
+put('with space and \u{00fc}.txt', b'x')
+put('empty')
+";
 
-const LARGE: usize = 12_345_678;
+const SEEN: &str = "\
+./empty 0
+./readme.txt 20
+./train/a.csv 8
+./train/deep/er/b.bin 256
+./with space and \u{00fc}.txt 1
+";
 
-async fn reads_like_files(kind: &'static str) {
-    let server = Server::start(kind);
-    let folder = tempfile::tempdir().unwrap();
-    let digest = tree(folder.path(), LARGE);
-    server.client("bucket", folder.path(), &[]);
-    let place = Place::new();
-    let session = place.sandbox(server.manifest("bucket")).await.unwrap();
-    let session = session.as_ref();
-    // Looked up by name, before anything is listed.
-    assert_eq!(say(session, "cat data/a/b/c.txt").await, "deep\n");
-    assert_eq!(
-        say(session, "ls data; ls data/a").await,
-        "a\nlarge.bin\nread me.txt\nz\nb\nempty\nünï %41 #?&+.txt\n"
-    );
-    assert_eq!(
-        say(session, "cat 'data/read me.txt' data/z 'data/a/ünï %41 #?&+.txt'").await,
-        "hello\nlast\nodd\n"
-    );
-    assert_eq!(
-        say(session, "stat -c '%s %F %U %a' data/large.bin data/a data/a/empty").await,
-        format!("{LARGE} regular file agent 444\n0 directory agent 555\n0 regular empty file agent 444\n")
-    );
-    assert!(say(session, "sha256sum data/large.bin").await.starts_with(&digest));
-    let part = say(session, "dd if=data/large.bin bs=7777 skip=500 count=300 status=none | sha256sum").await;
-    let same = format!(
-        "dd if={} bs=7777 skip=500 count=300 status=none | sha256sum",
-        folder.path().join("large.bin").display()
-    );
-    let here = std::process::Command::new("sh").args(["-c", &same]).output().unwrap();
-    assert_eq!(part.as_bytes(), here.stdout);
-    // The programs that people use, over all of it.
-    assert_eq!(say(session, "tar -cf - -C data . | tar -tf - | wc -l").await.trim(), "9");
-    assert_eq!(say(session, "grep -rl deep data").await, "data/a/b/c.txt\n");
-    assert_eq!(
-        say(session, "python3 -c \"import os; print(sum(len(f) for _, _, f in os.walk('data')))\"").await,
-        "6\n"
-    );
-    // Nothing is written, and what is not there is not there.
-    for command in [
-        "echo x > data/new",
-        "rm data/z",
-        "mkdir data/d",
-        "mv data/z data/y",
-        "chmod 777 data/z",
-        "touch data/z",
-    ] {
-        let (outcome, text) = run(session, command).await;
-        assert_ne!(outcome, Outcome::Exited { code: 0 }, "{command}");
-        assert!(text.contains("Read-only file system"), "{command}: {text}");
-    }
-    let (_, text) = run(session, "cat data/none data/z/below").await;
-    assert!(text.contains("No such file") && text.contains("Not a directory"), "{text}");
-    session.stop().await.unwrap();
+async fn holds_what_was_put(bench: &Bench) {
+    assert_eq!(bench.said("cd m && find . -type f -printf '%p %s\\n' | LC_ALL=C sort").await, SEEN);
+    assert_eq!(bench.said("cat m/readme.txt").await, "hello from a bucket\n");
+    assert_eq!(bench.said("ls m/train").await, "a.csv\ndeep\n");
+    let bytes = "python3 -c 'print(open(\"m/train/deep/er/b.bin\",\"rb\").read()==bytes(range(256)))'";
+    assert_eq!(bench.said(bytes).await, "True\n");
+    let tar = "tar cf /tmp/t.tar -C m . && mkdir /tmp/t && tar xf /tmp/t.tar -C /tmp/t && diff -r m /tmp/t && echo same";
+    assert_eq!(bench.said(tar).await, "same\n");
+    assert_eq!(bench.run("cat m/nothing").await.code, 1);
+    assert_eq!(bench.told(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s3() {
-    reads_like_files("s3").await;
+async fn s3_bucket() {
+    let server = Server::s3();
+    server.python(FILL);
+    let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
+    holds_what_was_put(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn azure_blob() {
-    reads_like_files("azure").await;
-}
-
-/// With keys, Google's is asked as Amazon's is.
-#[tokio::test(flavor = "multi_thread")]
-async fn google_cloud_storage_with_keys_and_r2() {
-    let server = Server::start("s3");
-    let folder = tempfile::tempdir().unwrap();
-    tree(folder.path(), 10);
-    server.client("bucket", folder.path(), &[]);
-    let strategy = json!({"type": "in_container", "pattern": {"type": "rclone"}});
-    let gcs = json!({"type": "gcs_mount", "bucket": "bucket", "endpoint_url": server.endpoint, "prefix": "a",
-                     "mount_strategy": strategy});
-    let r2 = json!({"type": "r2_mount", "bucket": "bucket", "account_id": "a", "custom_domain": server.endpoint,
-                    "mount_strategy": strategy});
-    let mounts = json!({
-        "gcs": {"credentials": {"access_id": "id", "secret_access_key": "key"}},
-        "r2": {"credentials": {"access_key_id": "id", "secret_access_key": "key"}},
+async fn r2_bucket() {
+    let server = Server::s3();
+    server.python(FILL);
+    let entry = json!({
+        "type": "r2_mount", "bucket": "data", "account_id": "account", "custom_domain": server.url,
+        "mount_strategy": strategy(),
     });
-    let place = Place::new();
-    let session = place.sandbox(manifest(&json!({"gcs": gcs, "r2": r2}), &mounts)).await.unwrap();
-    assert_eq!(say(session.as_ref(), "cat gcs/b/c.txt r2/a/b/c.txt").await, "deep\ndeep\n");
-    session.stop().await.unwrap();
+    holds_what_was_put(&Bench::new(manifest(entry, s3_keys())).await).await;
+}
+
+/// With the keys that Google gives for its interface in the manner of S3, and without any. Which server answers is not
+/// Google's: what is seen is that the requests are those that an S3 understands.
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_bucket() {
+    let server = Server::s3();
+    server.python(FILL);
+    let entry = json!({
+        "type": "gcs_mount", "bucket": "data", "endpoint_url": server.url, "mount_strategy": strategy(),
+    });
+    let hmac = json!({ "credentials": { "access_id": "id", "secret_access_key": "key" } });
+    holds_what_was_put(&Bench::new(manifest(entry.clone(), hmac)).await).await;
+    let anonymous = Bench::new(manifest(entry.clone(), json!({}))).await;
+    let denied = anonymous.run("cat m/readme.txt").await;
+    assert!(denied.err.contains("Permission denied"), "nobody is asked to be anybody: {denied:?}");
+    server.python("for key in keys(): store.put_object_acl(Bucket='data', Key=key, ACL='public-read')");
+    holds_what_was_put(&Bench::new(manifest(entry, json!({}))).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_bucket_where_the_manifest_says_and_several_side_by_side() {
-    let server = Server::start("s3");
-    let folder = tempfile::tempdir().unwrap();
-    tree(folder.path(), 10);
-    server.client("bucket", folder.path(), &[]);
-    let (whole, credentials) = server.entry("bucket");
-    let mut part = whole.clone();
-    part["prefix"] = "a/b/".into();
-    part["mount_path"] = "deep/down".into();
-    let mut file = json!({"type": "file", "content": "beside\n"});
-    file["description"] = "beside".into();
-    let entries = json!({"part": part, "in/whole": whole, "in/file.txt": file});
-    let options = json!({"credentials": credentials});
-    let place = Place::new();
-    let session =
-        place.sandbox(manifest(&entries, &json!({"part": options, "in/whole": options}))).await.unwrap();
-    let session = session.as_ref();
-    assert_eq!(say(session, "cat deep/down/c.txt in/file.txt in/whole/z").await, "deep\nbeside\nlast\n");
-    assert_eq!(say(session, "ls; ls in").await, "deep\nin\nfile.txt\nwhole\n");
-    // What is packed of the workspace is the workspace.
-    let (write, mut read) = tokio::io::duplex(1 << 16);
-    let mut packed = Vec::new();
-    let reading = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut packed);
-    let (persisted, read) = tokio::join!(session.persist(Box::pin(write), &[]), reading);
-    persisted.unwrap();
-    read.unwrap();
-    let listed = String::from_utf8_lossy(&packed).into_owned();
-    assert!(listed.contains("in/file.txt") && !listed.contains("last\n"));
-    session.stop().await.unwrap();
+async fn azure_container() {
+    let server = Server::azure();
+    server.python(&format!("# azure\n{FILL}"));
+    let entry = json!({
+        "type": "azure_blob_mount", "account": ACCOUNT, "container": "data",
+        "endpoint": format!("{}/{ACCOUNT}", server.url), "mount_strategy": strategy(),
+    });
+    let options = json!({ "credentials": { "account_key": "azure" } });
+    holds_what_was_put(&Bench::new(manifest(entry, options)).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_of_several_pages() {
-    let server = Server::start("s3");
-    let folder = tempfile::tempdir().unwrap();
-    server.client("bucket", folder.path(), &["many", "1100"]);
-    let place = Place::new();
-    let session = place.sandbox(server.manifest("bucket")).await.unwrap();
-    let session = session.as_ref();
-    assert_eq!(say(session, "ls data/many | sort -u | wc -l").await.trim(), "1100");
-    assert_eq!(say(session, "ls -l data/many | tail -1 | awk '{print $5, $NF}'").await.trim(), "4 01099");
-    assert_eq!(say(session, "cat data/many/00000 data/many/01099").await, "01099");
-    session.stop().await.unwrap();
+async fn a_prefix_is_all_that_is_seen() {
+    let server = Server::s3();
+    server.python("put('secret.txt', b'no')\nput('in/side/a', b'1')\nput('in/sideways', b'2')");
+    let mut entry = s3(&server.url);
+    entry["prefix"] = json!("in/side/");
+    let bench = Bench::new(manifest(entry, s3_keys())).await;
+    assert_eq!(bench.said("find m -type f").await, "m/a\n");
+    assert_ne!(bench.run("cat m/../m/../secret.txt m/sideways").await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_read_in_pieces_and_from_anywhere() {
+    let server = Server::s3();
+    let sums = server.python(
+        "import random
+body = random.Random(7).randbytes(100 * 1024 * 1024 + 17)
+put('large', body)
+print(hashlib.sha256(body).hexdigest())
+for at in (0, 1048575, 77777777, 104857600): print(hashlib.sha256(body[at:at + 4000]).hexdigest())",
+    );
+    let sums: Vec<&str> = sums.lines().collect();
+    let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
+    assert_eq!(bench.said("stat -c %s m/large").await, "104857617\n");
+    let before = resident();
+    assert_eq!(bench.said("sha256sum m/large | cut -c1-64").await.trim(), sums[0]);
+    // What is kept of it is bounded, however large it is.
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 160 << 20, "{} MiB for a file of 100", grown >> 20);
+    for (at, sum) in ["0", "1048575", "77777777", "104857600"].iter().zip(&sums[1..]) {
+        let read = format!(
+            "dd if=m/large bs=1000 count=4 iflag=skip_bytes skip={at} 2>/dev/null | sha256sum | cut -c1-64"
+        );
+        assert_eq!(bench.said(&read).await.trim(), *sum, "from {at}");
+    }
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_objects_are_listed() {
+    let server = Server::s3();
+    server.python(
+        "from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(16) as pool: list(pool.map(lambda n: put(f'many/{n:05}'), range(3000)))",
+    );
+    let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
+    assert_eq!(bench.said("ls m/many | wc -l").await, "3000\n");
+    assert_eq!(bench.said("ls -l m/many | tail -1 | grep -c 02999").await, "1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_no_paths_are_said_and_never_lead_out() {
+    let server = Server::s3();
+    server.python(
+        "put('both', b'file')
+put('both/below', b'in')
+put('mark/')
+put('mark/file', b'1')
+put('odd/../../escape', b'out')
+put('fine/a', b'1')",
+    );
+    let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
+    // A directory wins over a file of its name.
+    assert_eq!(
+        bench.said("ls m/both m/fine m/mark").await,
+        "m/both:\nbelow\n\nm/fine:\na\n\nm/mark:\nfile\n"
+    );
+    let odd = bench.run("ls m/odd").await;
+    assert!(odd.code != 0 && odd.out.is_empty(), "{odd:?}");
+    let told = bench.told();
+    assert!(
+        told.iter().any(|line| line.starts_with("mount m: cannot list 'odd': a key in it is no path")),
+        "{told:?}"
+    );
+    assert_eq!(bench.said("ls m/fine").await, "a\n");
 }

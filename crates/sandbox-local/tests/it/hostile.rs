@@ -66,8 +66,8 @@ fn setup(workspace: &std::path::Path) -> Config {
         environment: std::collections::BTreeMap::new(),
         grants: Vec::new(),
         limits: Limits::default(),
-        mounts: Vec::new(),
         linger: None,
+        mounts: Vec::new(),
     };
     Config { generation: GENERATION, task: Task::Start(Box::new(setup)) }
 }

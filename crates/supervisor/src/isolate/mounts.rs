@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use rustix::mount::{
 
 use super::{grants, refused};
 use crate::accounts::Accounts;
-use crate::config::{Grant, Mounted};
+use crate::config::Grant;
 use crate::sys;
 use crate::wire::Failure;
 
@@ -93,7 +93,6 @@ pub(crate) fn enter(
     workspace: &[OwnedFd],
     (grants, granted): (&[Grant], &[OwnedFd]),
     accounts: &Accounts,
-    storage: (&[Mounted], &[OwnedFd]),
 ) -> Result<(), Failure> {
     let step = |what: &'static str| move |error: rustix::io::Errno| refused(what, error);
     let file = |error: std::io::Error| refused("mount namespace", error);
@@ -160,7 +159,6 @@ pub(crate) fn enter(
     move_mount(workspace, "", CWD, mount_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(step("workspace mount"))?;
     grants::attach(grants, granted)?;
-    super::storage::mount(workspace.as_fd(), storage.0, storage.1)?;
     rustix::process::pivot_root(".", ".").map_err(step("pivot_root"))?;
     unmount(".", UnmountFlags::DETACH).map_err(step("pivot_root"))?;
     rustix::process::chdir("/").map_err(step("pivot_root"))

@@ -1,111 +1,81 @@
-//! File systems that are served from outside: mounted here, in the sandbox's own namespaces, where nobody outside sees
-//! them and they go with the sandbox. Their devices are handed to whoever serves them.
+//! Storage that somebody outside serves: FUSE mounts in the workspace, whose devices go out to the harness.
+//!
+//! The kernel wants the device opened in the user namespace that mounts, so it is opened here and handed out. Nothing
+//! of it is on the host, and when nobody serves it any more, whoever looks is told so.
 
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount,
-};
+use rustix::mount::{MountFlags, mount};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::refused;
 use crate::accounts::AGENT_ID;
-use crate::config::Mounted;
+use crate::config::MountPoint;
 use crate::wire::Failure;
 
-/// The mechanism, as errors name it.
-pub(crate) const FUSE: &str = "FUSE mount";
+/// Where the kernel's device is.
+const DEVICE: &str = "/dev/fuse";
 
-/// Opens a device for each mount. By whom counts: the kernel lets a device be mounted only in the user namespace that it
-/// was opened in. And when: before this process becomes a user of the sandbox, who may not open it everywhere.
-pub(crate) fn devices(count: usize) -> Result<Vec<OwnedFd>, Failure> {
-    let open = || open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    (0..count).map(|_| open().map_err(|errno| refused(FUSE, errno))).collect()
+/// Opens a device for each mount, while the host's are still to be seen and this process is still who it was.
+pub(crate) fn open(mounts: &[MountPoint]) -> Result<Vec<OwnedFd>, Failure> {
+    mounts.iter().map(|_| device().map_err(|errno| refused("fuse", errno))).collect()
 }
 
-/// Mounts each at its place in the workspace, which is made where it is missing.
-pub(crate) fn mount(
-    workspace: BorrowedFd<'_>,
-    mounts: &[Mounted],
-    devices: &[OwnedFd],
+/// A device of the kernel's that nothing is mounted with yet.
+pub(crate) fn device() -> Result<OwnedFd, Errno> {
+    openat(CWD, DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Mounts them below the root and sends the devices out, in their order. As the default user, whose the places are.
+pub(crate) fn enter(
+    root: &str,
+    mounts: &[MountPoint],
+    devices: Vec<OwnedFd>,
+    outlet: &impl AsFd,
 ) -> Result<(), Failure> {
-    for (mounted, device) in mounts.iter().zip(devices) {
-        let place = place(workspace, &mounted.path).map_err(|errno| {
-            let reason = format!("cannot mount at {}: {}", mounted.path, io::Error::from(errno));
-            Failure::Invalid { reason }
-        })?;
-        mount_device(&place, mounted.read_only, device, AGENT_ID).map_err(|errno| refused(FUSE, errno))?;
+    for (point, device) in mounts.iter().zip(devices) {
+        let step = |errno: Errno| match refused("fuse mount", errno) {
+            Failure::Isolation { primitive, reason, hint } => {
+                Failure::Isolation { primitive, reason: format!("{}: {reason}", point.path), hint }
+            }
+            other => other,
+        };
+        let place = place(root, &point.path).map_err(step)?;
+        let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+        if point.read_only {
+            flags |= MountFlags::RDONLY;
+        }
+        let options = format!(
+            "fd={},rootmode=40000,user_id={AGENT_ID},group_id={AGENT_ID},allow_other,default_permissions",
+            device.as_raw_fd()
+        );
+        let options = CString::new(options).map_err(|_| step(Errno::INVAL))?;
+        let target = format!("/proc/self/fd/{}", place.as_raw_fd());
+        mount("storage", target.as_str(), "fuse", flags, options.as_c_str()).map_err(step)?;
+        let fds = [device.as_fd()];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut message = SendAncillaryBuffer::new(&mut space);
+        message.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(outlet, &[std::io::IoSlice::new(b"!")], &mut message, SendFlags::NOSIGNAL).map_err(step)?;
     }
     Ok(())
 }
 
-/// A directory below the workspace. Links on the way are refused, wherever they lead: what made them is not to be trusted.
-fn place(workspace: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
-    // What is made belongs to whom the workspace does.
-    nix::unistd::setfsgid(nix::unistd::Gid::from_raw(AGENT_ID));
-    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(AGENT_ID));
-    let mut directory = None;
-    let found = path.split('/').try_for_each(|name| {
-        let parent = directory.as_ref().map_or(workspace, AsFd::as_fd);
-        match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+/// The directory to mount at, made where it is not there. Links are followed nowhere: the workspace may be one that
+/// was used before.
+fn place(root: &str, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut here = openat(CWD, root, flags, Mode::empty())?;
+    let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    for part in path.split('/') {
+        match mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        directory = Some(openat(parent, name, flags, Mode::empty())?);
-        Ok(())
-    });
-    nix::unistd::setfsuid(nix::unistd::geteuid());
-    nix::unistd::setfsgid(nix::unistd::getegid());
-    found?;
-    directory.ok_or(Errno::INVAL)
-}
-
-/// Mounts a FUSE device on a directory, for everybody there is. `owner` is who owns the mount.
-///
-/// # Errors
-/// What the kernel says: without the right to mount, or where the device was opened in another user namespace.
-pub fn mount_device(
-    place: impl AsFd,
-    read_only: bool,
-    device: &OwnedFd,
-    owner: u32,
-) -> rustix::io::Result<()> {
-    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "storage")?;
-    fsconfig_set_string(&context, "fd", device.as_raw_fd().to_string())?;
-    fsconfig_set_string(&context, "rootmode", "40000")?;
-    fsconfig_set_string(&context, "user_id", owner.to_string())?;
-    fsconfig_set_string(&context, "group_id", owner.to_string())?;
-    fsconfig_set_flag(&context, "allow_other")?;
-    fsconfig_set_flag(&context, "default_permissions")?;
-    if read_only {
-        // Beside the mount's own flag: so that this is the first thing that anybody who writes is told.
-        fsconfig_set_flag(&context, "ro")?;
+        here = openat2(&here, part, flags, Mode::empty(), strict)?;
     }
-    fsconfig_create(&context)?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if read_only {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
-    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&tree, "", place, "", empty)
-}
-
-/// Hands the devices to whoever serves them, in their order.
-pub(crate) fn hand_out(to: &OwnedFd, devices: Vec<OwnedFd>) -> Result<(), Failure> {
-    for device in devices {
-        let devices = [device.as_fd()];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut message = SendAncillaryBuffer::new(&mut space);
-        message.push(SendAncillaryMessage::ScmRights(&devices));
-        sendmsg(to, &[IoSlice::new(b"!")], &mut message, SendFlags::NOSIGNAL)
-            .map_err(|errno| refused(FUSE, errno))?;
-    }
-    Ok(())
+    Ok(here)
 }
