@@ -72,8 +72,8 @@ pub(crate) async fn an_exposed_port_is_at_this_machines_loopback_address(bench: 
     let taken = ExposedPort::open(&sandbox.session, 45917, Some(port.address().port())).await.unwrap_err();
     assert!(matches!(taken, SandboxError::Port { port: 45917, .. }), "{taken}");
     // Nobody listens inside: so says the connection.
-    let mut early = TcpStream::connect(port.address()).await.unwrap();
-    let nobody = tokio::time::timeout(SOON, early.read(&mut [0])).await.unwrap();
+    let early = async { TcpStream::connect(port.address()).await?.read(&mut [0]).await };
+    let nobody = tokio::time::timeout(SOON, early).await.unwrap();
     assert_eq!(nobody.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 
     let _server = sandbox.session.spawn(ExecRequest::shell(SERVER)).await.unwrap();

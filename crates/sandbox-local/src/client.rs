@@ -281,6 +281,13 @@ impl LocalSandboxClient {
         if store::folder(state_dir, id).exists() {
             return Err(SandboxError::AlreadyExists { path: id.into() });
         }
+        // A program that another thread starts just now has the lock of a session that was stopped, up to its own exec.
+        for _ in 0..100 {
+            if layers::idle(&store::folder(state_dir, &parent.session_id))?.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.try_layers(id, &stored).await.map_err(|error| unsupported(error.to_string()))?;
         layers::fork(state_dir, &parent.session_id, id)?.map_err(unsupported)?;
         let workspace = store::make_private(state_dir, id)?;

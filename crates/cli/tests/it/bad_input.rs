@@ -49,7 +49,7 @@ fn malformed_manifests() {
         ("m.toml", "[entries.a]\ntype = \"local_dir\"\nsrc = \"nowhere\""),
         (
             "m.yaml",
-            "entries:\n  d:\n    type: s3_mount\n    bucket: b\n    mount_strategy: {type: in_container, pattern: {type: rclone}}",
+            "entries:\n  d:\n    type: s3_mount\n    bucket: b\n    mount_path: /srv/b\n    mount_strategy: {type: in_container, pattern: {type: rclone}}",
         ),
     ] {
         moor.write(name, text);
