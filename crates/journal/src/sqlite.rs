@@ -46,7 +46,7 @@ const READERS: usize = 4;
 ///     run: run.clone(),
 ///     epoch: claim.epoch,
 ///     after: claim.last_seq,
-///     events: vec![Stamped { at_ms: 1_700_000_000_001, event }],
+///     events: vec![Stamped { at_ms: 1_700_000_000_001, event }].into(),
 ///     summary: None,
 ///     durability: Durability::Power,
 /// };
