@@ -98,13 +98,8 @@ impl State {
         self.holdings.insert(key, holding);
     }
 
-    fn append(&mut self, append: Append) -> Result<u64, JournalError> {
-        let Append { run, epoch, after, events, summary, .. } = append;
-        let encode = |stamped: &Stamped| {
-            let event = chain::encode(&stamped.event, STORE)?.into_boxed_str();
-            Ok(Kept { epoch, at_ms: stamped.at_ms, event })
-        };
-        let kept = events.iter().map(encode).collect::<Result<Vec<_>, JournalError>>()?;
+    fn append(&mut self, append: Append, kept: Vec<Kept>) -> Result<u64, JournalError> {
+        let Append { run, epoch, after, summary, .. } = append;
         if let Some((left, error)) = &mut self.fault {
             *left -= 1;
             if *left == 0 {
@@ -165,7 +160,15 @@ impl Journal for MemoryJournal {
     }
 
     fn append(&self, append: Append) -> BoxFuture<'_, Result<u64, JournalError>> {
-        Box::pin(async move { self.lock().append(append) })
+        Box::pin(async move {
+            // Before the lock: drivers encode side by side.
+            let encode = |stamped: &Stamped| {
+                let event = chain::encode(&stamped.event, STORE)?.into_boxed_str();
+                Ok(Kept { epoch: append.epoch, at_ms: stamped.at_ms, event })
+            };
+            let kept = append.events.iter().map(encode).collect::<Result<_, JournalError>>()?;
+            self.lock().append(append, kept)
+        })
     }
 
     fn read<'a>(

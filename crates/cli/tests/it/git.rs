@@ -1,36 +1,23 @@
 //! Private repositories: fetched with a credential that is the user's alone, from a real git server over HTTPS.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::manifest::tree;
 use crate::moor::{Moor, Ran, exec, repository, say};
+use crate::tls::TlsServer;
 
 const TOKEN: &str = "a-token-that-only-the-server-may-see";
-
-struct Server {
-    process: Child,
-    lines: BufReader<std::process::ChildStdout>,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
 
 fn git(at: &Path, arguments: &[&str]) {
     let mut command = Command::new("git");
     command.current_dir(at).args(["-c", "user.name=a", "-c", "user.email=a@a.test"]).args(arguments);
     assert!(command.env("GIT_CONFIG_GLOBAL", "/dev/null").status().unwrap().success());
 }
+
+struct Server(TlsServer);
 
 impl Server {
     /// With `acme/app`, whose submodule is `acme/part`.
@@ -58,44 +45,18 @@ impl Server {
             }
             git(&at, &["commit", "-q", "-m", "first"]);
         }
-        let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(DnType::CommonName, "the test's authority");
-        moor.write("authority.pem", &authority.self_signed(&authority_key).unwrap().pem());
-        let issuer = Issuer::new(authority, authority_key);
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-        let both = moor.write("server.pem", &(certificate.pem() + &key.serialize_pem()));
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/git_server.py");
-        let mut process = Command::new("/usr/bin/python3")
-            .arg(script)
-            .arg(both)
-            .arg(moor.path("srv"))
-            .env("PASSWORD", TOKEN)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap());
-        let mut port = String::new();
-        lines.read_line(&mut port).unwrap();
-        Self { process, lines, port: port.trim().parse().unwrap() }
+        Self(TlsServer::start(moor, |command, both| {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/git_server.py");
+            command.arg(script).arg(both).arg(moor.path("srv")).env("PASSWORD", TOKEN);
+        }))
     }
 
     fn manifest(&self, repo: &str) -> String {
         format!(
             "entries:\n  src: {{type: git_repo, host: \"localhost:{}\", repo: {repo}, ref: main}}\nx-mooring:\n  \
              secrets: {{deploy-key: {{}}}}\n  git: {{src: {{credentials: deploy-key, submodules: true}}}}\n",
-            self.port
+            self.0.port
         )
-    }
-
-    /// What was asked of it until now, one line each.
-    fn asked(mut self) -> String {
-        self.process.kill().unwrap();
-        let mut text = String::new();
-        self.lines.read_to_string(&mut text).unwrap();
-        text
     }
 }
 
@@ -137,7 +98,7 @@ fn a_private_repository_comes_without_its_credential() {
     assert!(!ran.out.contains(TOKEN) && !ran.err.contains(TOKEN));
     assert!(!holds_token(&moor.home()), "neither the journal nor the sandbox has it");
 
-    let asked = server.asked();
+    let asked = server.0.asked();
     assert!(asked.contains("localhost /acme/part.git/git-upload-pack with"), "{asked}");
     assert!(!asked.contains("SHOWN"), "no process has it in its arguments: {asked}");
 }
@@ -165,7 +126,7 @@ fn a_credential_is_refused_where_it_is_not_known_and_goes_to_no_other_host() {
     let away = run(&moor, Some(TOKEN), &apply);
     assert_ne!(away.code, Some(0), "{away:?}");
     assert!(!moor.path("out/src").exists());
-    let asked = server.asked();
+    let asked = server.0.asked();
     assert!(asked.contains("127.0.0.1 /acme/app.git/info/refs without"), "{asked}");
     assert!(
         !asked.lines().any(|line| line.starts_with("127.0.0.1") && !line.contains(" without")),
@@ -192,7 +153,7 @@ fn a_repository_gives_the_tree_that_the_sdk_gives() {
     git(&at, &["commit", "-q", "-m", "first"]);
     git(&at, &["tag", "v1"]);
 
-    let host = format!("localhost:{}", server.port);
+    let host = format!("localhost:{}", server.0.port);
     let entry = |more: serde_json::Value| {
         let mut entry = json!({ "type": "git_repo", "host": host, "repo": "open/lib", "ref": "main" });
         entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

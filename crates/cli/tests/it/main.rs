@@ -26,5 +26,6 @@ mod outputs;
 mod ports;
 mod sandbox;
 mod terminal;
+mod tls;
 mod transfer;
 mod wire;

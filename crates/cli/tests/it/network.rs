@@ -1,12 +1,12 @@
 //! A run whose sandbox has a way out: what its manifest allows, with a secret that it never sees, and the record of it.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::BufRead as _;
+use std::process::Command;
 
 use mooring_testkit::{PYTHON, docker};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::moor::{Moor, Ran, exec, say};
+use crate::tls::TlsServer;
 
 const VALUE: &str = "the-value-that-no-sandbox-sees";
 
@@ -28,43 +28,6 @@ server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_port, flush=True)
 server.serve_forever()
 ";
-
-struct Server {
-    process: Child,
-    lines: BufReader<std::process::ChildStdout>,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-impl Server {
-    fn start(moor: &Moor) -> Self {
-        let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(DnType::CommonName, "the test's authority");
-        moor.write("authority.pem", &authority.self_signed(&authority_key).unwrap().pem());
-        let issuer = Issuer::new(authority, authority_key);
-        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = certificate.signed_by(&key, &issuer).unwrap();
-        let both = moor.write("server.pem", &(certificate.pem() + &key.serialize_pem()));
-        let mut process = Command::new("/usr/bin/python3")
-            .args(["-c", SERVER])
-            .arg(both)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap());
-        let mut port = String::new();
-        lines.read_line(&mut port).unwrap();
-        Self { process, lines, port: port.trim().parse().unwrap() }
-    }
-}
 
 fn agent(port: u16) -> String {
     format!(
@@ -99,7 +62,9 @@ for i in 1 2; do python3 -c \"import urllib.request as u; u.urlopen('https://evi
 /// A run whose agent makes this call in such a sandbox.
 fn uses_a_secret(sandbox: &str, call: &str, change: impl Fn(&mut Command)) -> Ran {
     let moor = Moor::new();
-    let mut server = Server::start(&moor);
+    let mut server = TlsServer::start(&moor, |command, both| {
+        command.args(["-c", SERVER]).arg(both);
+    });
     let port = server.port;
     moor.write("caller.toml", &(agent(port) + sandbox));
     let call = call.replace("PORT", &port.to_string());

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use mooring_harness::{
-    AgentHost, Answer, Handoff, HandoffFilter, HarnessError, Host, InputFilter, NewRun, Status, SubAgent,
-    SubSandbox, answer, fold, resume, start,
+    Answer, Handoff, HandoffFilter, HarnessError, Host, InputFilter, NewRun, Status, SubAgent, SubSandbox,
+    answer, fold, resume, start,
 };
 use mooring_journal::{Event, Journal, MemoryJournal, RunId};
 use mooring_model::{Item, ModelClient};
 use serde_json::{Value, json};
 
-use crate::world::{World, call, events, host, member, new_run, script, tools};
+use crate::world::{World, call, events, host, member, new_run, script, seat, tools};
 
 pub(crate) fn handoff(agent: &str, filter: HandoffFilter) -> Handoff {
     Handoff { agent: agent.into(), tool: None, description: String::new(), filter }
@@ -59,15 +59,7 @@ impl Stage {
             } else {
                 Vec::new()
             };
-            let seat = AgentHost {
-                model,
-                summariser: None,
-                tools,
-                guardrails: Vec::new(),
-                filters: Vec::new(),
-                sandbox: None,
-            };
-            ((*name).to_owned(), seat)
+            ((*name).to_owned(), seat(model, tools))
         };
         // One clock for all drivers, as on one machine.
         let clock = Arc::clone(&self.clock);

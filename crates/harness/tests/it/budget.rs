@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use mooring_harness::{
-    AgentHost, Budget, Finished, HarnessError, Host, Limits, NewRun, Resource, Seconds, Status, SubAgent,
-    SubSandbox, Terms, amounts, fold, resume, settle, start,
+    Budget, Finished, HarnessError, Host, Limits, NewRun, Resource, Seconds, Status, SubAgent, SubSandbox,
+    Terms, amounts, fold, resume, settle, start,
 };
 use mooring_journal::event::{ModelCompleted, Tenant};
 use mooring_journal::{Amounts, Event, Journal, MemoryJournal, RunId};
@@ -17,7 +17,7 @@ use mooring_model::{
 };
 use serde_json::{Map, json};
 
-use crate::world::{World, call, events, host, member, new_run, response, tools};
+use crate::world::{World, call, events, host, member, new_run, response, seat, tools};
 
 fn run_id(id: &str) -> RunId {
     RunId(id.into())
@@ -400,15 +400,7 @@ fn with_workers(
     let mut new = limited(Limits::default());
     agents.get_mut("tester").unwrap().tools = Vec::new();
     for (name, answers) in workers {
-        let seat = AgentHost {
-            model: model("script:test", answers.clone()),
-            summariser: None,
-            guardrails: Vec::new(),
-            filters: Vec::new(),
-            tools: tools(&world),
-            sandbox: None,
-        };
-        agents.insert((*name).into(), seat);
+        agents.insert((*name).into(), seat(model("script:test", answers.clone()), tools(&world)));
         new.team.insert((*name).into(), member(name));
         new.entry.agent.agents.push(sub_agent(name));
     }

@@ -140,6 +140,11 @@ pub(crate) fn script(turns: Vec<Vec<Item>>) -> Arc<dyn ModelClient> {
     Arc::new(ScriptModel::from_responses("script:test", turns.into_iter().map(response).collect()))
 }
 
+/// An agent with a model and tools, and nothing else.
+pub(crate) fn seat(model: Arc<dyn ModelClient>, tools: Vec<Arc<dyn Tool>>) -> AgentHost {
+    AgentHost { model, summariser: None, tools, guardrails: Vec::new(), filters: Vec::new(), sandbox: None }
+}
+
 /// Keeps what it sees.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(pub(crate) Mutex<Vec<Record>>);
@@ -159,17 +164,7 @@ pub(crate) fn host(
     let clock = AtomicI64::new(1_700_000_000_000);
     let host = Host {
         journal,
-        agents: Arc::new(BTreeMap::from([(
-            "tester".into(),
-            AgentHost {
-                model,
-                summariser: None,
-                tools,
-                guardrails: Vec::new(),
-                filters: Vec::new(),
-                sandbox: None,
-            },
-        )])),
+        agents: Arc::new(BTreeMap::from([("tester".into(), seat(model, tools))])),
         snapshots: None,
         observer: Arc::clone(&seen) as Arc<dyn Observer>,
         hooks: Hooks::default(),

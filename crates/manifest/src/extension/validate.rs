@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Extension, Image, Network};
 use crate::problem::member;
 use crate::read::ADDITIONS;
-use crate::{EntryKind, Manifest, Problem, RelPath};
+use crate::{EntryKind, Located, Manifest, Problem, RelPath};
 
 /// All problems of a manifest's extension.
 pub(crate) fn check(manifest: &Manifest, found: &mut Vec<Problem>) {
@@ -149,6 +149,13 @@ fn check_image(image: Option<&Image>, problem: &mut dyn FnMut(&str, String, &str
     }
 }
 
+/// What stands at a path below the root.
+fn entry_at<'a>(located: &[Located<'a>], path: &str) -> Option<&'a EntryKind> {
+    let path = RelPath::parse(path).ok()?;
+    let found = located.iter().find(|located| located.path.as_ref() == Some(&path))?;
+    Some(&found.entry.kind)
+}
+
 fn check_git(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)) {
     let extension = &manifest.extension;
     if extension.git.is_empty() {
@@ -157,10 +164,7 @@ fn check_git(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)) {
     let located = manifest.located();
     for (path, options) in &extension.git {
         let at = member("git", path);
-        let entry = RelPath::parse(path)
-            .ok()
-            .and_then(|path| located.iter().find(|located| located.path.as_ref() == Some(&path)));
-        let Some(EntryKind::GitRepo(repo)) = entry.map(|located| &located.entry.kind) else {
+        let Some(EntryKind::GitRepo(repo)) = entry_at(&located, path) else {
             problem(
                 &at,
                 format!("there is no git_repo entry at '{path}'"),
@@ -187,10 +191,7 @@ fn check_mounts(manifest: &Manifest, problem: &mut dyn FnMut(&str, String, &str)
     let located = manifest.located();
     for (path, options) in &extension.mounts {
         let at = member("mounts", path);
-        let entry = RelPath::parse(path)
-            .ok()
-            .and_then(|path| located.iter().find(|located| located.path.as_ref() == Some(&path)));
-        let Some(EntryKind::Mount(mount)) = entry.map(|located| &located.entry.kind) else {
+        let Some(EntryKind::Mount(mount)) = entry_at(&located, path) else {
             problem(
                 &at,
                 format!("there is no mount at '{path}'"),
