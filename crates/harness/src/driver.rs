@@ -25,8 +25,9 @@ use mooring_journal::event::{self, ApprovalRequested, DriverAttached, RunFinishe
 use mooring_journal::{
     Append, Claim, Durability, Event, Journal, JournalError, Record, RunId, SCHEMA_VERSION, Stamped,
 };
-use mooring_model::{ModelClient, Prices, ToolSpec};
+use mooring_model::{ModelClient, Prices, ToolSpec, Usage};
 use mooring_sandbox::{ExposedPort, SandboxSession, refuse_literal_secrets};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -468,7 +469,7 @@ pub async fn fold(
 }
 
 /// What listings show of a run: [`mooring_journal::Append::summary`].
-pub fn summary(state: &State) -> Value {
+pub fn summary(state: &State) -> String {
     let waiting = |(call, asked): (&Call, &ApprovalRequested)| {
         json!({
             "id": asked.approval_id,
@@ -479,17 +480,33 @@ pub fn summary(state: &State) -> Value {
             "schema": asked.schema,
         })
     };
-    json!({
-        "status": state.status.as_str(),
-        "agent": state.agent.name,
-        "model": state.agent.model,
-        "turns": state.turns,
-        "usage": state.spent.usage,
-        "input": state.headline,
-        "parent": state.started.parent.as_ref().map(|parent| &parent.run),
-        "session": state.started.labels.get("session"),
-        "approvals": state.approvals().map(waiting).collect::<Vec<_>>(),
-    })
+    let summary = Summary {
+        status: state.status.as_str(),
+        agent: &state.agent.name,
+        model: &state.agent.model,
+        turns: state.turns,
+        usage: &state.spent.usage,
+        input: &state.headline,
+        parent: state.started.parent.as_ref().map(|parent| &parent.run),
+        session: state.started.labels.get("session").map(String::as_str),
+        approvals: state.approvals().map(waiting).collect(),
+    };
+    // It has no map whose keys are no strings.
+    serde_json::to_string(&summary).unwrap_or_default()
+}
+
+/// Written straight from the state: each turn writes one.
+#[derive(Serialize)]
+struct Summary<'a> {
+    status: &'a str,
+    agent: &'a str,
+    model: &'a str,
+    turns: u64,
+    usage: &'a Usage,
+    input: &'a str,
+    parent: Option<&'a RunId>,
+    session: Option<&'a str>,
+    approvals: Vec<Value>,
 }
 
 /// Cancels the run when another process asks for it.

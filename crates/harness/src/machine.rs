@@ -17,6 +17,7 @@ use mooring_journal::event::{
 };
 use mooring_journal::{Event, Record, RunId};
 use mooring_model::{Cost, Item, Prices, StopReason, ToolSpec, Usage};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -314,11 +315,11 @@ impl State {
     /// The state after a run's first event.
     pub fn begin(started: &RunStarted, seq: u64) -> Result<Self, FoldError> {
         let bad = |reason: String| FoldError::Misplaced { seq, kind: "run_started".into(), reason };
-        let agent: AgentSpec = serde_json::from_value(started.agent.clone())
+        let agent: AgentSpec = Deserialize::deserialize(&started.agent)
             .map_err(|error| bad(format!("its agent cannot be read: {error}")))?;
         let limits: Limits = match &started.limits {
             Value::Null => Limits::default(),
-            limits => serde_json::from_value(limits.clone())
+            limits => Deserialize::deserialize(limits)
                 .map_err(|error| bad(format!("its limits cannot be read: {error}")))?,
         };
         let limits = limits.within(&of_manifest(&started.manifest).map_err(bad)?);
@@ -326,7 +327,7 @@ impl State {
             parse_items(&started.input).map_err(|error| bad(format!("its input cannot be read: {error}")))?;
         let prices: Prices = match &started.prices {
             Value::Null => Prices::default(),
-            prices => serde_json::from_value(prices.clone())
+            prices => Deserialize::deserialize(prices)
                 .map_err(|error| bad(format!("its prices cannot be read: {error}")))?,
         };
         let answers = match &started.history {
@@ -348,7 +349,7 @@ impl State {
                 // A conversation that goes on works on in the workspace that it has.
                 session: started.sandbox.get("state").filter(|state| !state.is_null()).cloned(),
                 // Another version may know other words.
-                snapshots: serde_json::from_value(started.sandbox["options"]["snapshots"].clone())
+                snapshots: Deserialize::deserialize(&started.sandbox["options"]["snapshots"])
                     .unwrap_or_default(),
                 ..SandboxState::default()
             },
@@ -449,9 +450,8 @@ impl State {
                 }
                 let items = parse_items(&answer.items)
                     .map_err(|error| misplaced(seq, event, &format!("its items cannot be read: {error}")))?;
-                let usage: Usage = serde_json::from_value(answer.usage.clone()).unwrap_or_default();
-                let stop_reason =
-                    serde_json::from_value(answer.stop_reason.clone()).unwrap_or(StopReason::Stop);
+                let usage: Usage = or_default(&answer.usage);
+                let stop_reason = Deserialize::deserialize(&answer.stop_reason).unwrap_or(StopReason::Stop);
                 self.answered_with(&usage, &items);
                 self.retried(answer.retried_tokens);
                 let cost = answer.cost.as_deref().map_or(Ok(Cost::default()), Cost::parse);
@@ -502,7 +502,7 @@ impl State {
                 call.status = CallStatus::Requested { prepared: requested.prepared.clone() };
                 call.child.clone_from(&requested.child);
                 call.key = Some(requested.key.clone()).filter(|key| !key.is_empty());
-                call.reserved = serde_json::from_value(requested.reserved.clone()).unwrap_or_default();
+                call.reserved = or_default(&requested.reserved);
                 if !again {
                     self.spent.tool_calls += 1;
                 }
@@ -552,7 +552,7 @@ impl State {
                 if let Some(agent) = &completed.handoff {
                     self.handoff = Some(agent.clone());
                 }
-                let spent: Spent = serde_json::from_value(completed.spent.clone()).unwrap_or_default();
+                let spent: Spent = or_default(&completed.spent);
                 self.spent.add(&spent);
                 if !self.read.contains(&completed.provenance) {
                     self.read.insert(completed.provenance.clone());
@@ -658,7 +658,7 @@ impl State {
         }
         let before = self.started.history.as_ref().map_or(0, |history| history.items as usize);
         let asked = self.started.input.iter().skip(before);
-        asked.filter_map(|item| serde_json::from_value(item.clone()).ok()).collect()
+        asked.filter_map(|item| Deserialize::deserialize(item).ok()).collect()
     }
 
     /// What the next run of the conversation says of this one, whose items it begins with.
@@ -774,8 +774,7 @@ impl State {
             None if self.started.agent["name"] == name => &self.started.agent,
             None => return Err(format!("the run has no agent '{name}'")),
         };
-        serde_json::from_value(agent.clone())
-            .map_err(|error| format!("agent '{name}' cannot be read: {error}"))
+        Deserialize::deserialize(agent).map_err(|error| format!("agent '{name}' cannot be read: {error}"))
     }
 
     /// The system instructions of the agent at work, in full.
@@ -791,7 +790,7 @@ impl State {
     pub fn tools(&self) -> Vec<ToolSpec> {
         let tools =
             self.started.team.get(&self.agent.name).map_or(&self.started.tools, |member| &member.tools);
-        tools.iter().filter_map(|tool| serde_json::from_value(tool.clone()).ok()).collect()
+        tools.iter().filter_map(|tool| Deserialize::deserialize(tool).ok()).collect()
     }
 
     fn answered_approval(&mut self, answer: &ApprovalAnswered) -> Result<(), &'static str> {
@@ -885,12 +884,17 @@ impl State {
     }
 }
 
+/// What it says; the default where it says nothing, or what another version wrote.
+fn or_default<T: DeserializeOwned + Default>(value: &Value) -> T {
+    Option::deserialize(value).ok().flatten().unwrap_or_default()
+}
+
 fn parse_items(values: &[Value]) -> Result<Vec<Item>, serde_json::Error> {
-    values.iter().map(|value| serde_json::from_value(value.clone())).collect()
+    values.iter().map(Item::deserialize).collect()
 }
 
 fn parse_item(value: &Value) -> Result<Item, String> {
-    serde_json::from_value(value.clone()).map_err(|error| format!("its item cannot be read: {error}"))
+    Deserialize::deserialize(value).map_err(|error| format!("its item cannot be read: {error}"))
 }
 
 fn as_call(item: &Item) -> Option<Call> {

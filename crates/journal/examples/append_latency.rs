@@ -66,7 +66,7 @@ async fn drive(
             epoch: claim.epoch,
             after,
             events: events(turn).into(),
-            summary: Some(json!({"status": "running", "turns": turn})),
+            summary: Some(json!({"status": "running", "turns": turn}).to_string()),
             durability,
         };
         let start = Instant::now();

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
-
 use crate::store::{MAX_SIGNALS, grant, too_many_signals};
 use crate::{
     Amounts, Append, BoxFuture, Claim, Holding, Journal, JournalError, Record, RunId, RunRow, SCHEMA_VERSION,
@@ -35,7 +33,8 @@ struct Run {
     updated_ms: i64,
     epoch: u64,
     records: Vec<Kept>,
-    summary: Value,
+    /// JSON, as listings show it.
+    summary: String,
     /// The epoch that holds the run, and who.
     driver: Option<(u64, String)>,
     signals: Vec<String>,
@@ -145,7 +144,7 @@ impl Journal for MemoryJournal {
                 updated_ms: at_ms,
                 epoch: 0,
                 records: Vec::new(),
-                summary: Value::Null,
+                summary: "null".to_owned(),
                 driver: None,
                 signals: Vec::new(),
             };
@@ -202,7 +201,12 @@ impl Journal for MemoryJournal {
                         last_seq: entry.records.len() as u64,
                         epoch: entry.epoch,
                         driven: entry.driver.is_some(),
-                        summary: entry.summary.clone(),
+                        summary: serde_json::from_str(&entry.summary).map_err(|error| {
+                            JournalError::Store {
+                                store: STORE.to_owned(),
+                                reason: format!("what it says of run {id} in listings is no JSON: {error}"),
+                            }
+                        })?,
                         id,
                     })
                 })

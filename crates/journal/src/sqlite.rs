@@ -173,7 +173,6 @@ impl Journal for SqliteJournal {
             let encode =
                 |event: &crate::Stamped| Ok((event.at_ms, chain::encode(&event.event, &self.home.name)?));
             let events = events.iter().map(encode).collect::<Result<_, JournalError>>()?;
-            let summary = summary.map(|summary| summary.to_string());
             let encoded = tables::Encoded { run, epoch, after, events, summary };
             let home = self.home.clone();
             self.writer.run(durability, move |conn| tables::append(conn, &home, &encoded)).await

@@ -50,8 +50,8 @@ pub struct Append {
     pub after: u64,
     /// The events. Shared with the writer, which goes on with them once they are kept.
     pub events: Arc<Vec<Stamped>>,
-    /// What listings show of the run: replaced as a whole when given. The journal does not look into it.
-    pub summary: Option<Value>,
+    /// What listings show of the run, as JSON: replaced as a whole when given. The journal does not look into it.
+    pub summary: Option<String>,
     /// How safe.
     pub durability: Durability,
 }

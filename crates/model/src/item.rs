@@ -1,6 +1,8 @@
 //! Items: what a conversation with a model is made of.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// Who wrote a message.
@@ -205,131 +207,123 @@ impl Item {
     }
 }
 
-/// The fields that a known item names; everything else is `extra`.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Known {
-    Message {
-        role: Role,
-        #[serde(deserialize_with = "text_or_parts")]
-        content: Vec<Content>,
-        #[serde(flatten)]
-        extra: Map<String, Value>,
-    },
-    FunctionCall {
-        call_id: String,
-        name: String,
-        arguments: String,
-        #[serde(flatten)]
-        extra: Map<String, Value>,
-    },
-    FunctionCallOutput {
-        call_id: String,
-        output: FunctionOutput,
-        #[serde(flatten)]
-        extra: Map<String, Value>,
-    },
-    CustomToolCall {
-        call_id: String,
-        name: String,
-        input: String,
-        #[serde(flatten)]
-        extra: Map<String, Value>,
-    },
-    CustomToolCallOutput {
-        call_id: String,
-        output: FunctionOutput,
-        #[serde(flatten)]
-        extra: Map<String, Value>,
-    },
-    Reasoning {
-        #[serde(flatten)]
-        body: Map<String, Value>,
-    },
-}
-
-/// `content` may be a bare string; that is one text part.
-fn text_or_parts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Content>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        Parts(Vec<Content>),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Text(text) => vec![Content::InputText { text }],
-        Either::Parts(parts) => parts,
-    })
-}
-
-impl From<Known> for Item {
-    fn from(known: Known) -> Self {
-        match known {
-            Known::Message { role, content, extra } => Self::Message { role, content, extra },
-            Known::FunctionCall { call_id, name, arguments, extra } => {
-                Self::FunctionCall { call_id, name, arguments, extra }
-            }
-            Known::FunctionCallOutput { call_id, output, extra } => {
-                Self::FunctionCallOutput { call_id, output, extra }
-            }
-            Known::CustomToolCall { call_id, name, input, extra } => {
-                Self::CustomToolCall { call_id, name, input, extra }
-            }
-            Known::CustomToolCallOutput { call_id, output, extra } => {
-                Self::CustomToolCallOutput { call_id, output, extra }
-            }
-            Known::Reasoning { body } => Self::Reasoning { body },
-        }
-    }
-}
-
 impl Serialize for Item {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let known = match self.clone() {
-            Self::Message { role, content, extra } => Known::Message { role, content, extra },
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let extra = match self {
+            Self::Message { role, content, extra } => {
+                map.serialize_entry("type", "message")?;
+                map.serialize_entry("role", role)?;
+                map.serialize_entry("content", content)?;
+                extra
+            }
             Self::FunctionCall { call_id, name, arguments, extra } => {
-                Known::FunctionCall { call_id, name, arguments, extra }
+                map.serialize_entry("type", "function_call")?;
+                map.serialize_entry("call_id", call_id)?;
+                map.serialize_entry("name", name)?;
+                map.serialize_entry("arguments", arguments)?;
+                extra
             }
             Self::FunctionCallOutput { call_id, output, extra } => {
-                Known::FunctionCallOutput { call_id, output, extra }
+                map.serialize_entry("type", "function_call_output")?;
+                map.serialize_entry("call_id", call_id)?;
+                map.serialize_entry("output", output)?;
+                extra
             }
             Self::CustomToolCall { call_id, name, input, extra } => {
-                Known::CustomToolCall { call_id, name, input, extra }
+                map.serialize_entry("type", "custom_tool_call")?;
+                map.serialize_entry("call_id", call_id)?;
+                map.serialize_entry("name", name)?;
+                map.serialize_entry("input", input)?;
+                extra
             }
             Self::CustomToolCallOutput { call_id, output, extra } => {
-                Known::CustomToolCallOutput { call_id, output, extra }
+                map.serialize_entry("type", "custom_tool_call_output")?;
+                map.serialize_entry("call_id", call_id)?;
+                map.serialize_entry("output", output)?;
+                extra
             }
-            Self::Reasoning { body } => Known::Reasoning { body },
-            Self::Other(object) => return object.serialize(serializer),
+            Self::Reasoning { body } => {
+                map.serialize_entry("type", "reasoning")?;
+                body
+            }
+            Self::Other(object) => object,
         };
-        known.serialize(serializer)
+        for (name, value) in extra {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
     }
 }
 
 impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let mut object = Map::deserialize(deserializer)?;
-        // A message may come without `type`, as the APIs allow on input.
-        let kind = match object.get("type") {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut extra = Map::deserialize(deserializer)?;
+        let kind = match extra.get("type") {
             Some(Value::String(kind)) => kind.clone(),
-            None if object.contains_key("role") => {
-                object.insert("type".into(), "message".into());
-                "message".into()
-            }
+            // A message may come without `type`, as the APIs allow on input.
+            None if extra.contains_key("role") => "message".to_owned(),
             _ => return Err(D::Error::missing_field("type")),
         };
-        match kind.as_str() {
-            "message"
-            | "function_call"
-            | "function_call_output"
-            | "custom_tool_call"
-            | "custom_tool_call_output"
-            | "reasoning" => {
-                let known: Known = serde_json::from_value(Value::Object(object)).map_err(D::Error::custom)?;
-                Ok(known.into())
-            }
-            _ => Ok(Self::Other(object)),
+        Ok(match kind.as_str() {
+            "message" => Self::Message {
+                role: take(&mut extra, "role")?,
+                content: take::<TextOrParts, _>(&mut extra, "content")?.parts(),
+                extra: untyped(extra),
+            },
+            "function_call" => Self::FunctionCall {
+                call_id: take(&mut extra, "call_id")?,
+                name: take(&mut extra, "name")?,
+                arguments: take(&mut extra, "arguments")?,
+                extra: untyped(extra),
+            },
+            "function_call_output" => Self::FunctionCallOutput {
+                call_id: take(&mut extra, "call_id")?,
+                output: take(&mut extra, "output")?,
+                extra: untyped(extra),
+            },
+            "custom_tool_call" => Self::CustomToolCall {
+                call_id: take(&mut extra, "call_id")?,
+                name: take(&mut extra, "name")?,
+                input: take(&mut extra, "input")?,
+                extra: untyped(extra),
+            },
+            "custom_tool_call_output" => Self::CustomToolCallOutput {
+                call_id: take(&mut extra, "call_id")?,
+                output: take(&mut extra, "output")?,
+                extra: untyped(extra),
+            },
+            "reasoning" => Self::Reasoning { body: untyped(extra) },
+            _ => Self::Other(extra),
+        })
+    }
+}
+
+/// A field that the item must have.
+fn take<T: DeserializeOwned, E: Error>(object: &mut Map<String, Value>, name: &'static str) -> Result<T, E> {
+    let value = object.shift_remove(name).ok_or_else(|| E::missing_field(name))?;
+    T::deserialize(value).map_err(|error| E::custom(format!("{name}: {error}")))
+}
+
+/// What is left of the object, but for its `type`.
+fn untyped(mut object: Map<String, Value>) -> Map<String, Value> {
+    object.shift_remove("type");
+    object
+}
+
+/// `content` may be a bare string; that is one text part.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextOrParts {
+    Text(String),
+    Parts(Vec<Content>),
+}
+
+impl TextOrParts {
+    fn parts(self) -> Vec<Content> {
+        match self {
+            Self::Text(text) => vec![Content::InputText { text }],
+            Self::Parts(parts) => parts,
         }
     }
 }

@@ -4,6 +4,7 @@
 use mooring_capability::BoxFuture;
 use mooring_journal::event::BudgetGranted;
 use mooring_journal::{Amounts, Event, Journal, JournalError, RunId};
+use serde::Deserialize;
 
 use super::{Driver, fold, json};
 use crate::budget::{Budget, Resource, Spent};
@@ -62,7 +63,7 @@ fn used(spent: &Spent, limit: &Budget) -> Amounts {
 
 fn budget(value: &serde_json::Value) -> Budget {
     // What cannot be read grants nothing.
-    serde_json::from_value(value.clone()).unwrap_or(Budget::by(|_| Some(0)))
+    Deserialize::deserialize(value).unwrap_or(Budget::by(|_| Some(0)))
 }
 
 /// Settles what a run without a driver has set aside of an account, from its journal: the runs of its sub-agents that

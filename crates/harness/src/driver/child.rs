@@ -13,6 +13,7 @@ use mooring_journal::{Event, JournalError, Record, RunId};
 use mooring_manifest::Manifest;
 use mooring_model::Item;
 use mooring_sandbox::SandboxSession;
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::ready::guards;
@@ -183,10 +184,8 @@ impl Driver<'_> {
         let unreadable =
             |what: &str, error: &dyn std::fmt::Display| format!("its {what} cannot be read: {error}");
         Ok(Member {
-            agent: serde_json::from_value(member.agent.clone())
-                .map_err(|error| unreadable("agent", &error))?,
-            limits: serde_json::from_value(member.limits.clone())
-                .map_err(|error| unreadable("limits", &error))?,
+            agent: Deserialize::deserialize(&member.agent).map_err(|error| unreadable("agent", &error))?,
+            limits: Deserialize::deserialize(&member.limits).map_err(|error| unreadable("limits", &error))?,
             instructions: member.instructions.clone(),
             manifest: Manifest::from_value(&member.manifest)
                 .map_err(|error| unreadable("manifest", &error))?,

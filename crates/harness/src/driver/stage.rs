@@ -12,6 +12,7 @@ use mooring_sandbox::{
     Access, CreateRequest, ExposedPort, Plan, SandboxClient, SandboxError, SandboxSession, SessionState,
     materialise,
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Driver, elapsed_ms, json, seat};
@@ -124,7 +125,7 @@ impl Driver<'_> {
     ) -> Result<(Arc<dyn SandboxSession>, Option<Value>), SandboxError> {
         if let Some(state) = &self.state.sandbox.session {
             let state: SessionState =
-                serde_json::from_value(state.clone()).map_err(|error| SandboxError::Gone {
+                Deserialize::deserialize(state).map_err(|error| SandboxError::Gone {
                     session: session_id.into(),
                     reason: format!("its recorded state cannot be read: {error}"),
                 })?;

@@ -6,7 +6,7 @@ use mooring_journal::event::{GuardrailChecked, OutputChecked, RunError};
 use mooring_model::Item;
 use serde_json::Value;
 
-use super::{Approval, Call, CallStatus, Next, State, parse_item};
+use super::{Approval, Call, CallStatus, Next, State, or_default, parse_item};
 use crate::policy::glob;
 use crate::{GuardrailSpec, Spent, Stage};
 
@@ -171,7 +171,7 @@ impl State {
 
     /// Folds what a guardrail said. Whatever is not plainly a pass is none.
     pub(super) fn guardrail_checked(&mut self, checked: &GuardrailChecked) -> Result<(), String> {
-        let spent: Spent = serde_json::from_value(checked.spent.clone()).unwrap_or_default();
+        let spent: Spent = or_default(&checked.spent);
         self.spent.add(&spent);
         let passes = match checked.verdict.as_str() {
             "cancelled" => return Ok(()),

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use mooring_journal::event::{Compacted, CompactionFailed, CompactionRequested, RunError, ToolCompleted};
 use mooring_model::{Cost, Item, Usage};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{State, parse_items};
@@ -197,7 +198,7 @@ impl State {
     fn paid(&mut self, usage: &Value, cost: Option<&str>, retried_tokens: u64) -> Result<(), String> {
         self.not_asked();
         if !usage.is_null() {
-            let usage: Usage = serde_json::from_value(usage.clone())
+            let usage: Usage = Deserialize::deserialize(usage)
                 .map_err(|error| format!("its usage is unreadable: {error}"))?;
             self.spent.usage.add(&usage);
             *self.answers.entry(self.summariser().to_owned()).or_default() += 1;

@@ -190,7 +190,7 @@ impl State {
 
     /// The run may use at most what its tenant's account has set aside.
     pub(super) fn granted(&mut self, granted: &BudgetGranted) -> Result<(), serde_json::Error> {
-        let budget: Budget = serde_json::from_value(granted.granted.clone())?;
+        let budget: Budget = Deserialize::deserialize(&granted.granted)?;
         self.granted = budget;
         Ok(())
     }

@@ -154,7 +154,7 @@ async fn append(journal: &SqliteJournal, claim: &Claim, record: &Record) -> u64 
         epoch: claim.epoch,
         after: claim.last_seq,
         events: Arc::new(vec![Stamped { at_ms: record.at_ms, event: record.event.clone() }]),
-        summary: Some(json!({"status": "failed"})),
+        summary: Some(json!({"status": "failed"}).to_string()),
         durability: Durability::Power,
     };
     journal.append(append).await.unwrap()

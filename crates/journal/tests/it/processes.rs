@@ -104,7 +104,7 @@ async fn driver() {
 async fn hammer(journal: &SqliteJournal, run: &RunId, claim: &mut Claim) {
     for round in 0.. {
         let mut append = append(run, claim.epoch, claim.last_seq, 1 + round % 5);
-        append.summary = Some(json!(claim.last_seq + 1 + round % 5));
+        append.summary = Some(json!(claim.last_seq + 1 + round % 5).to_string());
         if round % 20 == 7 {
             append.durability = Durability::Power;
         }
