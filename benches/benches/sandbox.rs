@@ -1,6 +1,7 @@
 //! What a local sandbox costs: until the first command has run, a command, a terminal, a workspace of 1,000 files.
 //!
-//! Beside it, in the same run: the same program started without a sandbox, which is the floor; bubblewrap where it is
+//! Beside it, in the same run: the same program started without a sandbox, which is the floor; the namespaces alone that
+//! ours has, by `unshare`, which is the floor of any isolation; bubblewrap where it is
 //! installed, which isolates about as far as we do; and the local sandbox of the OpenAI Agents SDK, which on Linux
 //! isolates nothing.
 
@@ -45,10 +46,14 @@ fn main() -> Result<(), Error> {
     if bwrap.is_none() {
         println!("bwrap not installed: it is the package bubblewrap");
     }
-    let (isolation, [ours, plain, wrapped]) = ours::measure(bwrap.as_deref())?;
+    let (isolation, [ours, plain, bare, wrapped]) = ours::measure(bwrap.as_deref())?;
     println!("mooring's isolation: {isolation}");
-    let mut measured =
-        vec![("mooring".to_owned(), ours), ("no sandbox".to_owned(), plain), ("bwrap".to_owned(), wrapped)];
+    let mut measured: Vec<(String, Times)> = vec![
+        ("mooring".into(), ours),
+        ("no sandbox".into(), plain),
+        ("namespaces alone".into(), bare),
+        ("bwrap".into(), wrapped),
+    ];
     match peer::run("sandbox.py", &[])? {
         Some(lines) => measured.push(read(lines)?),
         None => println!("{}", peer::NOT_INSTALLED),

@@ -16,36 +16,37 @@ use tokio::runtime::Runtime;
 
 use crate::{Times, plain};
 
-/// The isolation of our sessions, and the times of ours, of no sandbox, and of bubblewrap.
-pub(crate) fn measure(bwrap: Option<&Path>) -> Result<(String, [Times; 3]), Error> {
+/// The isolation of our sessions, and the times of ours, of no sandbox, of namespaces alone, and of bubblewrap.
+pub(crate) fn measure(bwrap: Option<&Path>) -> Result<(String, [Times; 4]), Error> {
     let folder = tempfile::tempdir()?;
     let client = LocalSandboxClient::new(LocalOptions::new(folder.path().join("sandboxes")));
     let bench = Bench { client, runtime: Runtime::new()?, folder: folder.path(), bwrap };
     let isolation = bench.isolation()?;
-    let (mut ours, mut plain, mut wrapped) = (Times::new(), Times::new(), Times::new());
+    let [mut ours, mut plain, mut bare, mut wrapped] = [(); 4].map(|()| Times::new());
 
-    let [first, delete, bare, other] = bench.starts(100)?;
+    let [first, delete, without, alone, other] = bench.starts(100)?;
     ours.push(("create, start, run true", first));
     ours.push(("delete", delete));
-    plain.push(("create, start, run true", bare));
+    plain.push(("create, start, run true", without));
+    bare.push(("create, start, run true", alone));
     wrapped.push(("create, start, run true", other));
 
     for (operation, argv) in
         [("run true by argv", &["/bin/true"] as &[&str]), ("run true by bash -c", &["bash", "-c", "true"])]
     {
-        let [inside, bare] = bench.runs(argv, 200)?;
+        let [inside, without] = bench.runs(argv, 200)?;
         ours.push((operation, inside));
-        plain.push((operation, bare));
+        plain.push((operation, without));
     }
     let [whole, word] = bench.terminals(100)?;
     ours.push(("terminal: true to its end", whole));
     ours.push(("terminal: shell to its first word", word));
 
-    let [staged, whole, bare] = bench.files(20)?;
+    let [staged, whole, without] = bench.files(20)?;
     ours.push(("write 1,000 files", staged));
     ours.push(("create, start, write 1,000 files", whole));
-    plain.push(("write 1,000 files", bare));
-    Ok((isolation, [ours, plain, wrapped]))
+    plain.push(("write 1,000 files", without));
+    Ok((isolation, [ours, plain, bare, wrapped]))
 }
 
 /// Many sandboxes at one time: from the first start to the last ready, and what each takes while it waits, in KiB:
@@ -109,9 +110,10 @@ impl Bench<'_> {
         })
     }
 
-    /// From nothing to the end of a first command; what deleting takes; the same without a sandbox; with bubblewrap.
-    fn starts(&self, rounds: usize) -> Result<[Samples; 4], Error> {
-        let [mut first, mut delete, mut bare, mut other] = [(); 4].map(|()| Samples::default());
+    /// From nothing to the end of a first command; what deleting takes; the same without a sandbox; in namespaces
+    /// alone; with bubblewrap.
+    fn starts(&self, rounds: usize) -> Result<[Samples; 5], Error> {
+        let [mut first, mut delete, mut bare, mut alone, mut other] = [(); 5].map(|()| Samples::default());
         for round in 0..rounds {
             let began = Instant::now();
             let session = self.runtime.block_on(async {
@@ -124,11 +126,12 @@ impl Bench<'_> {
             self.runtime.block_on(self.client.delete(&session.state()))?;
             delete.push(ms(began));
             bare.push(plain::run(&["/bin/true"])?);
+            alone.push(plain::namespaces()?);
             if let Some(bwrap) = self.bwrap {
                 other.push(plain::wrapped(bwrap, self.folder)?);
             }
         }
-        Ok([first, delete, bare, other])
+        Ok([first, delete, bare, alone, other])
     }
 
     /// One command in a running sandbox, and without one.

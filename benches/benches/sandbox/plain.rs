@@ -1,4 +1,4 @@
-//! The floor: the same work without a sandbox, and with bubblewrap.
+//! The floor: the same work without a sandbox, in namespaces alone, and with bubblewrap.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,14 @@ use mooring_benches::Error;
 pub(crate) fn run(argv: &[&str]) -> Result<f64, Error> {
     let mut command = Command::new(argv[0]);
     command.args(&argv[1..]);
+    timed(&mut command)
+}
+
+/// Runs `true` in new namespaces and nothing else: the least that any isolation costs. Milliseconds.
+pub(crate) fn namespaces() -> Result<f64, Error> {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]);
+    command.args(["--fork", "--mount-proc", "/bin/true"]);
     timed(&mut command)
 }
 
