@@ -2,7 +2,7 @@
 
 use crate::{
     Case, archives, exec, faults, files, hostile, isolation, lifecycle, limits, network, output, staging,
-    stopping, terminals, users,
+    stopping, terminals, tree, users,
 };
 
 /// Makes the list, and the macro that makes a test of each of its cases.
@@ -118,6 +118,9 @@ list! {
     }
     staging {
         a_manifest_is_the_same_tree_as_in_a_directory
+    }
+    tree {
+        a_manifest_is_one_tree_on_every_backend
     }
     users {
         they_run_commands_and_own_what_they_make

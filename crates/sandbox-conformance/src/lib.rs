@@ -29,6 +29,7 @@ mod output;
 mod staging;
 mod stopping;
 mod terminals;
+mod tree;
 mod users;
 
 use std::path::PathBuf;
