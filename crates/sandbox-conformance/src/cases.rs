@@ -118,6 +118,7 @@ list! {
     }
     staging {
         a_manifest_is_the_same_tree_as_in_a_directory
+        a_group_that_is_not_what_was_staged_is_found_out
     }
     tree {
         a_manifest_is_one_tree_on_every_backend

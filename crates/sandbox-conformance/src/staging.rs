@@ -1,9 +1,9 @@
-//! A manifest becomes the same tree everywhere.
+//! A manifest becomes the same tree everywhere, and what does not is found out.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{Plan, apply_to_dir, materialise};
+use mooring_sandbox::{Plan, SandboxError, apply_to_dir, materialise};
 
 use crate::bench::Bench;
 
@@ -49,4 +49,42 @@ pub(crate) async fn a_manifest_is_the_same_tree_as_in_a_directory(bench: &Bench)
     assert_eq!(sandbox.out("tree/link; cat readme.md; wc -c < data/one").await, "ran\n# read me\n1048576\n");
     // Again replaces what is there, and ends the same.
     assert_eq!(materialise(&plan, sandbox.session.as_ref()).await.unwrap(), expected);
+}
+
+pub(crate) async fn a_group_that_is_not_what_was_staged_is_found_out(bench: &Bench) {
+    let manifest = |group: &str| {
+        let manifest = serde_json::json!({
+            "groups": [{ "name": group, "users": [{ "name": "bob" }] }],
+            "entries": {
+                "mine": { "type": "file", "content": "m" },
+                "ours": { "type": "dir", "children": {
+                    "file": { "type": "file", "content": "o", "group": { "name": group } },
+                } },
+            },
+        });
+        Manifest::from_value(&manifest).unwrap()
+    };
+    let plan = |group| Plan::new(&manifest(group), ".".as_ref(), &bench.client.support(), "this");
+    if !bench.client.support().users {
+        let refused = plan("team").unwrap_err();
+        assert!(matches!(refused, SandboxError::Unsupported { .. }), "{refused}");
+        return bench.left_out("it has one user, and refuses groups");
+    }
+    let sandbox = bench.with_manifest(manifest("team")).await;
+    materialise(&plan("team").unwrap(), sandbox.session.as_ref()).await.unwrap();
+    let told = ["mine", "ours", "ours/file"].map(|path| sandbox.session.stat(path));
+    let told = futures::future::try_join_all(told).await.unwrap();
+    let told: Vec<_> = told.iter().map(|stat| (stat.user.as_str(), stat.group.as_str())).collect();
+    assert_eq!(told, [("agent", "agent"), ("agent", "agent"), ("agent", "team")]);
+    // A sandbox that does not know the group unpacks all the same.
+    match materialise(&plan("others").unwrap(), sandbox.session.as_ref()).await.unwrap_err() {
+        SandboxError::Stage { entry, reason } => {
+            assert_eq!(entry, "ours/file");
+            assert!(
+                reason.starts_with("it was staged for the group 'others' and belongs to 'agent'"),
+                "{reason}"
+            );
+        }
+        other => panic!("{other}"),
+    }
 }
