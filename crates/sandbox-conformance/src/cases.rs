@@ -119,6 +119,7 @@ list! {
     staging {
         a_manifest_is_the_same_tree_as_in_a_directory
         a_group_that_is_not_what_was_staged_is_found_out
+        a_repository_comes_at_its_commit
     }
     tree {
         a_manifest_is_one_tree_on_every_backend
@@ -132,6 +133,7 @@ list! {
         memory_is_limited_and_the_outcome_says_so
         without_a_limit_there_is_none
         processes_are_limited
+        a_sandbox_ends_when_its_time_is_up
     }
     isolation {
         there_is_no_network_but_the_own_loopback

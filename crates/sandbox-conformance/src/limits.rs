@@ -1,9 +1,12 @@
 //! Limits: enforced or refused, and told apart from other deaths.
 
-use mooring_sandbox::{CommandLine, ExecRequest, ExecResult, Outcome};
+use mooring_manifest::Manifest;
+use mooring_sandbox::{
+    CommandLine, ExecRequest, ExecResult, Outcome, ResourceSupport, SandboxError, collect,
+};
 
 use crate::Limits;
-use crate::bench::{Bench, SOON, Sandbox, exited, request, unique};
+use crate::bench::{Bench, SOON, Sandbox, exited, mark, request, unique};
 
 /// A shell that holds 60 MB, and more while it reads them.
 const EATER: &str = "x=$(yes xxxxxxxxxxxxxxx | head -c 59999999); echo ${#x}";
@@ -46,4 +49,41 @@ pub(crate) async fn processes_are_limited(bench: &Bench) {
     assert!((5..20).contains(&started), "{started} were started: {result:?}");
     // All of it ended with the command, so there is room again.
     assert_eq!(sandbox.out("echo fine").await, "fine\n");
+}
+
+/// A sandbox with one of the manifest's limits. `None`: the backend does not keep it, and that is said.
+async fn with_resource(
+    bench: &Bench,
+    name: &str,
+    limit: &str,
+    kept: impl FnOnce(ResourceSupport) -> bool,
+) -> Option<Sandbox> {
+    if !kept(bench.client.support().resources) {
+        bench.left_out(&format!("it refuses resources.{name}"));
+        return None;
+    }
+    let manifest = serde_json::json!({ "x-mooring": { "resources": { name: limit } } });
+    Some(bench.with_manifest(Manifest::from_value(&manifest).unwrap()).await)
+}
+
+pub(crate) async fn a_sandbox_ends_when_its_time_is_up(bench: &Bench) {
+    let limit = with_resource(bench, "wall_clock", "2s", |support| support.wall_clock).await;
+    let Some(sandbox) = limit else { return };
+    let mark = mark();
+    // What leaves its group and takes no notice ends too, and its output is there.
+    let line = format!("echo begun; trap '' TERM; setsid sleep {mark} & while :; do sleep {mark}; done");
+    let process = sandbox.session.spawn(ExecRequest::shell(line)).await.unwrap();
+    let ended = collect(process.as_ref(), Some(SOON)).await.unwrap();
+    assert_eq!((ended.stdout.text().as_str(), ended.outcome), ("begun\n", Outcome::TimedOut));
+    process.release().await.unwrap();
+    // It goes once that is known.
+    let give_up = tokio::time::Instant::now() + SOON;
+    while sandbox.session.stat(".").await.is_ok() {
+        assert!(tokio::time::Instant::now() < give_up, "it goes on");
+    }
+    let refused = sandbox.session.exec(ExecRequest::shell("echo late")).await;
+    assert!(matches!(refused, Err(SandboxError::Gone { .. })), "{refused:?}");
+    // The next start begins anew.
+    sandbox.session.start().await.unwrap();
+    assert_eq!(sandbox.running(&mark).await, 0);
 }
