@@ -134,6 +134,8 @@ list! {
         without_a_limit_there_is_none
         processes_are_limited
         a_sandbox_ends_when_its_time_is_up
+        a_workspace_grows_no_further_than_its_limit
+        an_archive_that_is_too_large_for_the_workspace_is_refused_on_the_way
     }
     isolation {
         there_is_no_network_but_the_own_loopback

@@ -2,10 +2,11 @@
 
 use mooring_manifest::Manifest;
 use mooring_sandbox::{
-    CommandLine, ExecRequest, ExecResult, Outcome, ResourceSupport, SandboxError, collect,
+    CommandLine, ExecRequest, ExecResult, Outcome, ResourceSupport, SandboxError, WriteOptions, collect,
 };
 
 use crate::Limits;
+use crate::archives::{persist, reader};
 use crate::bench::{Bench, SOON, Sandbox, exited, mark, request, unique};
 
 /// A shell that holds 60 MB, and more while it reads them.
@@ -86,4 +87,45 @@ pub(crate) async fn a_sandbox_ends_when_its_time_is_up(bench: &Bench) {
     // The next start begins anew.
     sandbox.session.start().await.unwrap();
     assert_eq!(sandbox.running(&mark).await, 0);
+}
+
+const MIB: usize = 1 << 20;
+
+pub(crate) async fn a_workspace_grows_no_further_than_its_limit(bench: &Bench) {
+    let Some(sandbox) = with_resource(bench, "disk", "20MiB", |support| support.disk).await else { return };
+    assert!(sandbox.session.isolation().unwrap().mechanisms["disk"].ends_with(", 20971520"));
+    // One large file: the kernel stops it.
+    let one = sandbox.sh("exec head -c 30000000 /dev/zero > one").await;
+    assert_eq!(one.outcome, Outcome::OutOfDisk);
+    assert_eq!(sandbox.out("stat -c %s one; rm one").await, "20971520\n");
+    // Many files, hidden from whoever may not enter where they are: the measure finds them.
+    let many = "mkdir deep; for i in $(seq 1000); do head -c 1000000 /dev/zero > deep/$i; chmod 0 deep; sleep 0.01; \
+                chmod 700 deep; done";
+    assert_eq!(sandbox.sh(many).await.outcome, Outcome::OutOfDisk);
+    // While it is too large, nothing grows, and what is there can be removed.
+    assert_eq!(sandbox.sh("echo more > more").await.outcome, Outcome::OutOfDisk);
+    let full = sandbox.session.write("more", vec![0; MIB].into(), WriteOptions::default()).await.unwrap_err();
+    assert!(full.to_string().contains("resources.disk"), "{full}");
+    assert_eq!(sandbox.out("chmod 700 deep; rm -r deep more; ls").await, "");
+    assert_eq!(sandbox.out("echo fits > more; cat more").await, "fits\n");
+    sandbox.session.write("data", vec![0; MIB].into(), WriteOptions::default()).await.unwrap();
+}
+
+pub(crate) async fn an_archive_that_is_too_large_for_the_workspace_is_refused_on_the_way(bench: &Bench) {
+    let Some(sandbox) = with_resource(bench, "disk", "20MiB", |support| support.disk).await else { return };
+    let roomy = bench.sandbox().await;
+    // Without holes, which an archive does not carry.
+    roomy.out("head -c 12000000 /dev/urandom > a; cp a b").await;
+    let both = persist(roomy.session.as_ref(), &[]).await;
+    let unpacked = sandbox.session.unpack(".", reader(both.clone())).await;
+    assert!(unpacked.unwrap_err().to_string().contains("resources.disk"));
+    sandbox.out("rm -f a b; head -c 15000000 /dev/urandom > c").await;
+    // What is restored takes the place of what is there.
+    let one = persist(roomy.session.as_ref(), &["b"]).await;
+    sandbox.session.restore(reader(one)).await.unwrap();
+    assert_eq!(sandbox.out("ls").await, "a\n");
+    // And it has to fit by itself.
+    let restored = sandbox.session.restore(reader(both)).await;
+    assert!(restored.unwrap_err().to_string().contains("resources.disk"));
+    assert_eq!(sandbox.out("ls").await, "a\n", "what was there is there");
 }
