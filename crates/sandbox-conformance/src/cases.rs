@@ -2,7 +2,7 @@
 
 use crate::{
     Case, archives, exec, faults, files, hostile, isolation, lifecycle, limits, network, output, staging,
-    stopping, terminals, users,
+    stopping, terminals, tree, users,
 };
 
 /// Makes the list, and the macro that makes a test of each of its cases.
@@ -118,6 +118,11 @@ list! {
     }
     staging {
         a_manifest_is_the_same_tree_as_in_a_directory
+        a_group_that_is_not_what_was_staged_is_found_out
+        a_repository_comes_at_its_commit
+    }
+    tree {
+        a_manifest_is_one_tree_on_every_backend
     }
     users {
         they_run_commands_and_own_what_they_make
@@ -128,6 +133,9 @@ list! {
         memory_is_limited_and_the_outcome_says_so
         without_a_limit_there_is_none
         processes_are_limited
+        a_sandbox_ends_when_its_time_is_up
+        a_workspace_grows_no_further_than_its_limit
+        an_archive_that_is_too_large_for_the_workspace_is_refused_on_the_way
     }
     isolation {
         there_is_no_network_but_the_own_loopback

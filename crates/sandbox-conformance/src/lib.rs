@@ -7,7 +7,8 @@
 //! mooring_sandbox_conformance::suite!(MyBackend::new());
 //! ```
 //!
-//! The sandbox must have a POSIX shell and the standard utilities; those of busybox will do. A case about something
+//! The sandbox must have a POSIX shell and the standard utilities; those of busybox will do. This host
+//! must have `git`. A case about something
 //! optional that the backend does not offer says that it is left out, and why; nothing else is ever left out. A case
 //! that fails panics with what was expected, as any test does.
 
@@ -29,6 +30,7 @@ mod output;
 mod staging;
 mod stopping;
 mod terminals;
+mod tree;
 mod users;
 
 use std::path::PathBuf;

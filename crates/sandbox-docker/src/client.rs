@@ -293,13 +293,7 @@ impl SandboxClient for DockerSandboxClient {
             users: true,
             mounts: self.mounts(),
             tty: true,
-            resources: ResourceSupport {
-                cpu: true,
-                memory: true,
-                pids: true,
-                wall_clock: true,
-                ..ResourceSupport::default()
-            },
+            resources: ResourceSupport::ALL,
             network: NetworkSupport { deny: true, allow: false, unrestricted: true },
             ports: true,
             image: true,

@@ -79,7 +79,11 @@ impl Launch for DockerLaunch {
                 groups: self.stored.groups.clone(),
                 environment: self.stored.environment.clone(),
                 // The others are the engine's to enforce.
-                limits: Limits { wall_clock_ms: self.stored.limits.wall_clock_ms, ..Limits::default() },
+                limits: Limits {
+                    wall_clock_ms: self.stored.limits.wall_clock_ms,
+                    disk_bytes: self.stored.limits.disk_bytes,
+                    ..Limits::default()
+                },
                 linger: None,
                 layers: Vec::new(),
                 grants: Vec::new(),

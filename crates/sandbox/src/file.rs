@@ -31,6 +31,12 @@ pub struct FileStat {
     pub uid: u32,
     /// Group, as the sandbox numbers groups.
     pub gid: u32,
+    /// The owner's name. Empty where the sandbox has one user alone, or does not know the number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// The group's name, in the same way.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
     /// Last modification, nanoseconds since the Unix epoch.
     pub modified_ns: i64,
     /// Where a symbolic link points.

@@ -1,5 +1,5 @@
-//! What was staged is looked at again, through the sandbox: each entry of the manifest is of its kind, has its mode, and
-//! all belong to one user. A file system that keeps no modes, or a backend that unpacks in its own way, is found out
+//! What was staged is looked at again, through the sandbox: each entry of the manifest is of its kind, has its mode and
+//! its group, and all belong to one user. A file system that keeps no modes, or a backend that unpacks in its own way, is found out
 //! here and not by the agent.
 
 use futures::{StreamExt, TryStreamExt};
@@ -45,6 +45,17 @@ fn mismatch(step: &Step, stat: &FileStat, owner: Option<u32>) -> Option<String> 
             "it was staged with mode {wanted:o} and has {mode:o} there; does the workspace's file system keep modes?"
         ));
     }
-    let owner = owner.filter(|owner| *owner != stat.uid)?;
-    Some(format!("it belongs to user {} there, and other entries to user {owner}", stat.uid))
+    if let Some(owner) = owner.filter(|owner| *owner != stat.uid) {
+        return Some(format!("it belongs to user {} there, and other entries to user {owner}", stat.uid));
+    }
+    // Without a group it is the owner's own; a number without a name is nobody's whom the sandbox knows.
+    let (wanted, known) =
+        if step.group.is_empty() { (&stat.user, !stat.group.is_empty()) } else { (&step.group, true) };
+    (known && stat.group != *wanted).then(|| {
+        format!(
+            "it was staged for the group '{wanted}' and belongs to '{}' ({}) there; was the sandbox made from this \
+             manifest, and does the workspace's file system keep groups?",
+            stat.group, stat.gid
+        )
+    })
 }

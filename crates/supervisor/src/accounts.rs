@@ -85,12 +85,18 @@ impl Accounts {
         named.or_else(|| self.user(Some(name)).map(|user| user.id))
     }
 
-    /// A user's and a group's names by their numbers; empty for the default user and for nobody that is known here.
+    /// A user's and a group's names by their numbers; empty for whoever is not known here.
     pub(crate) fn names(&self, user: u32, group: u32) -> (&str, &str) {
-        let by_id = |id| self.users.iter().find(|user| user.id == id && id != AGENT_ID);
+        let by_id = |id| self.users.iter().find(|user| user.id == id).map(|user| &user.name);
         let group_name = self.groups.iter().find(|(_, id, _)| *id == group).map(|(name, ..)| name);
-        let own = by_id(group).map(|user| &user.name);
-        (by_id(user).map_or("", |user| &user.name), group_name.or(own).map_or("", String::as_str))
+        (by_id(user).map_or("", String::as_str), group_name.or(by_id(group)).map_or("", String::as_str))
+    }
+
+    /// The same for what leaves the sandbox: empty for the default user too, whoever that is elsewhere.
+    pub(crate) fn kept_names(&self, user: u32, group: u32) -> (&str, &str) {
+        let kept = |name| if name == AGENT { "" } else { name };
+        let (user, group) = self.names(user, group);
+        (kept(user), kept(group))
     }
 
     /// The names of everybody but the default user, and of the groups, by number.
@@ -179,6 +185,19 @@ mod tests {
         );
         assert_eq!(accounts.user(Some("kim")).unwrap().groups, [3000, 2000]);
         assert_eq!(accounts.group("zoe"), Some(2000));
+    }
+
+    #[test]
+    fn the_default_user_has_no_name_elsewhere_whatever_its_number_is_here() {
+        let mut accounts =
+            Accounts::new("/w", "/bin/sh", &["zoe".into()], &[("dev".into(), Vec::new())]).unwrap();
+        for own in [AGENT_ID, 2345] {
+            accounts.set_agent(own);
+            assert_eq!(accounts.names(own, own), ("agent", "agent"));
+            assert_eq!(accounts.kept_names(own, own), ("", ""));
+            assert_eq!(accounts.kept_names(2000, 3000), ("zoe", "dev"));
+            assert_eq!(accounts.names(7, 7), ("", ""));
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) fn list(world: &World, path: &str) -> Result<Vec<FileStat>, Failure> 
                 } else {
                     None
                 };
-                files.push(file_stat(name.to_string_lossy().into_owned(), &stat, target));
+                files.push(file_stat(world, name.to_string_lossy().into_owned(), &stat, target));
             }
             // Gone since.
             Err(Errno::NOENT) => {}
@@ -144,7 +144,7 @@ pub(crate) fn stat(world: &World, path: &str) -> Result<FileStat, Failure> {
         open_relative(world, &relative, flags, Mode::empty()).map_err(|problem| problem.describe(path))?;
     let stat = fstat(&fd).map_err(|errno| failure(path, errno))?;
     let target = readlinkat(&fd, "", Vec::new()).ok().filter(|_| kind(&stat) == FileKind::Symlink);
-    Ok(file_stat(path.into(), &stat, target.map(|target| target.to_string_lossy().into_owned())))
+    Ok(file_stat(world, path.into(), &stat, target.map(|target| target.to_string_lossy().into_owned())))
 }
 
 /// Removes everything in a directory but what is called `spared`, through descriptors, following no link and entering
@@ -241,7 +241,10 @@ fn kind(stat: &Stat) -> FileKind {
     }
 }
 
-fn file_stat(name: String, stat: &Stat, target: Option<String>) -> FileStat {
+fn file_stat(world: &World, name: String, stat: &Stat, target: Option<String>) -> FileStat {
+    // Where one number alone is mapped, or it is the host's that is seen, names of the sandbox's say nothing.
+    let (user, group) =
+        if world.many_users { world.accounts.names(stat.st_uid, stat.st_gid) } else { ("", "") };
     FileStat {
         name,
         kind: kind(stat),
@@ -249,6 +252,8 @@ fn file_stat(name: String, stat: &Stat, target: Option<String>) -> FileStat {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
+        user: user.into(),
+        group: group.into(),
         modified_ns: stat.st_mtime * 1_000_000_000 + stat.st_mtime_nsec as i64,
         target,
     }

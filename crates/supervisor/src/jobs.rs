@@ -289,7 +289,7 @@ impl Task {
             Self::Measure => disk::measure(&world.root_fd, output),
             Self::Persist(without) => {
                 drop(input);
-                let names = |user, group| world.accounts.names(user, group);
+                let names = |user, group| world.accounts.kept_names(user, group);
                 // What is mounted is somewhere else already.
                 let without: Vec<String> = without.iter().chain(&world.mounts).cloned().collect();
                 mooring_archive::pack(&by_number(&world.root_fd), File::from(output), &without, &names)

@@ -247,7 +247,19 @@ impl SandboxSession for MemorySession {
                 None => return Err(not_found(path)),
             };
             let modified_ns = self.written.lock().unwrap().get(path).copied().unwrap_or(0);
-            Ok(FileStat { name: path.to_owned(), kind, size, mode, uid: 0, gid: 0, modified_ns, target })
+            let (user, group) = (String::new(), String::new());
+            Ok(FileStat {
+                name: path.to_owned(),
+                kind,
+                size,
+                mode,
+                uid: 0,
+                gid: 0,
+                user,
+                group,
+                modified_ns,
+                target,
+            })
         })
     }
 

@@ -3,9 +3,7 @@
 use mooring_manifest::Manifest;
 use std::process::{Child, Command, Stdio};
 
-use mooring_sandbox::{
-    CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError, WriteOptions,
-};
+use mooring_sandbox::{CommandLine, CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxError};
 use mooring_sandbox_local::{Limits, LocalOptions, LocalSandboxClient};
 
 use crate::setup::{SOON, Sandbox, is_root, running, unique};
@@ -174,63 +172,4 @@ async fn a_sandbox_ends_when_its_time_is_up_and_says_how_its_commands_did() {
     // The next start begins anew.
     sandbox.session.start().await.unwrap();
     assert_eq!(sandbox.out("echo again").await, "again\n");
-}
-
-const MIB: usize = 1 << 20;
-
-async fn with_disk(size: &str) -> Sandbox {
-    let text = format!(r#"{{"x-mooring": {{"resources": {{"disk": "{size}"}}}}}}"#);
-    Sandbox::with(|_| {}, Manifest::from_json(&text).unwrap(), None).await
-}
-
-#[tokio::test]
-async fn a_workspace_grows_no_further_than_its_limit() {
-    let sandbox = with_disk("20MiB").await;
-    assert!(sandbox.session.isolation().unwrap().mechanisms["disk"].ends_with(", 20971520"));
-    // One large file: the kernel stops it.
-    let one = sandbox.sh("exec head -c 30M /dev/zero > one").await;
-    assert_eq!(one.outcome, Outcome::OutOfDisk);
-    assert_eq!(sandbox.out("stat -c %s one; rm one").await, "20971520\n");
-    // Many files, hidden from whoever may not enter where they are: the measure finds them.
-    let many = "mkdir deep; for i in $(seq 1000); do head -c 1M /dev/zero > deep/$i; chmod 0 deep; sleep 0.01; \
-                chmod 700 deep; done";
-    assert_eq!(sandbox.sh(many).await.outcome, Outcome::OutOfDisk);
-    // While it is too large, nothing grows, and what is there can be removed.
-    assert_eq!(sandbox.sh("echo more > more").await.outcome, Outcome::OutOfDisk);
-    let full = sandbox.session.write("more", vec![0; MIB].into(), WriteOptions::default()).await.unwrap_err();
-    assert!(full.to_string().contains("resources.disk"), "{full}");
-    assert_eq!(sandbox.out("chmod 700 deep; rm -r deep more; ls").await, "");
-    assert_eq!(sandbox.out("echo fits > more; cat more").await, "fits\n");
-    sandbox.session.write("data", vec![0; MIB].into(), WriteOptions::default()).await.unwrap();
-}
-
-#[tokio::test]
-async fn an_archive_that_is_too_large_for_the_workspace_is_refused_on_the_way() {
-    let roomy = Sandbox::new().await;
-    // Without holes, which an archive does not carry.
-    roomy.out("head -c 12M /dev/urandom > a; cp a b").await;
-    let sandbox = with_disk("20MiB").await;
-    let (read, write) = tokio::io::duplex(64 << 10);
-    let (_, unpacked) = tokio::join!(
-        roomy.session.persist(Box::pin(write), &[]),
-        sandbox.session.unpack(".", Box::pin(read))
-    );
-    assert!(unpacked.unwrap_err().to_string().contains("resources.disk"));
-    sandbox.out("rm -f a b").await;
-    sandbox.out("head -c 15M /dev/urandom > c").await;
-    // What is restored takes the place of what is there.
-    let (read, write) = tokio::io::duplex(64 << 10);
-    roomy.out("rm b").await;
-    let (packed, restored) =
-        tokio::join!(roomy.session.persist(Box::pin(write), &[]), sandbox.session.restore(Box::pin(read)));
-    packed.unwrap();
-    restored.unwrap();
-    assert_eq!(sandbox.out("ls").await, "a\n");
-    // And it has to fit by itself.
-    roomy.out("cp a b").await;
-    let (read, write) = tokio::io::duplex(64 << 10);
-    let (_, restored) =
-        tokio::join!(roomy.session.persist(Box::pin(write), &[]), sandbox.session.restore(Box::pin(read)));
-    assert!(restored.unwrap_err().to_string().contains("resources.disk"));
-    assert_eq!(sandbox.out("ls").await, "a\n", "what was there is there");
 }

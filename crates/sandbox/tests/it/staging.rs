@@ -27,7 +27,7 @@ async fn everything_is_staged_with_modes_links_and_empty_directories() {
     let entries = json!({
         "task.md": { "type": "file", "content": "Do it.\n", "permissions": { "owner": 6, "group": 4, "other": 4 } },
         "a/b/deep.txt": { "type": "file", "content": "deep" },
-        "out": { "type": "dir", "group": { "name": "devs" }, "permissions": { "owner": 7, "group": 7, "other": 0 },
+        "out": { "type": "dir", "permissions": { "owner": 7, "group": 7, "other": 0 },
             "children": { "keep": { "type": "local_dir" } } },
         "in": { "type": "local_dir", "src": "in", "permissions": { "owner": 7, "group": 5, "other": 0 } },
         "bin/tool": { "type": "local_file", "src": "tool", "permissions": { "owner": 5, "group": 5, "other": 5 } },
@@ -43,14 +43,14 @@ async fn everything_is_staged_with_modes_links_and_empty_directories() {
 
     // The same again, into a directory, which has no groups.
     let root = tempfile::tempdir().unwrap();
+    let mut grouped = entries.clone();
+    grouped["out"]["group"] = json!({ "name": "devs" });
     let error =
-        apply_to_dir(&plan(&entries, base.path()).unwrap(), root.path()).await.unwrap_err().to_string();
+        apply_to_dir(&plan(&grouped, base.path()).unwrap(), root.path()).await.unwrap_err().to_string();
     assert!(
         error.starts_with("not supported: group 'devs' of entry 'out' on the directory sandbox"),
         "{error}"
     );
-    let mut entries = entries;
-    entries["out"]["group"] = Value::Null;
     let applied =
         apply_to_dir(&plan(&entries, base.path()).unwrap(), &root.path().join("new/ws")).await.unwrap();
     assert_eq!(applied, staged);

@@ -59,6 +59,8 @@ fn file_stat(name: &str, path: &Path) -> Result<FileStat, SandboxError> {
         mode: found.mode() & 0o7777,
         uid: found.uid(),
         gid: found.gid(),
+        user: String::new(),
+        group: String::new(),
         modified_ns: found.mtime() * 1_000_000_000,
         target: None,
     })
