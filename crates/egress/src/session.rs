@@ -191,6 +191,10 @@ impl SandboxSession for EgressSession {
         self.inner.stat(path)
     }
 
+    fn stat_all<'a>(&'a self, paths: &'a [String]) -> BoxFuture<'a, Result<Vec<FileStat>, SandboxError>> {
+        self.inner.stat_all(paths)
+    }
+
     fn unpack<'a>(
         &'a self,
         path: &'a str,

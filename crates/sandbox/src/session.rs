@@ -128,6 +128,17 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
     /// A path's metadata; a symbolic link's own.
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileStat, SandboxError>>;
 
+    /// The metadata of many paths, in their order. A backend that can look at many in one step does.
+    fn stat_all<'a>(&'a self, paths: &'a [String]) -> BoxFuture<'a, Result<Vec<FileStat>, SandboxError>> {
+        Box::pin(async move {
+            let mut files = Vec::with_capacity(paths.len());
+            for path in paths {
+                files.push(self.stat(path).await?);
+            }
+            Ok(files)
+        })
+    }
+
     /// Unpacks a tar stream below `path`, which must exist. Members keep their modes and times; owners are by
     /// name where the sandbox knows it, else the session's user. Absolute names, `..`, devices and what would
     /// pass through a link that leaves the workspace are refused before they are written.

@@ -1,30 +1,26 @@
 //! What was staged is looked at again, through the sandbox: each entry of the manifest is of its kind, has its mode and
-//! its group, and all belong to one user. A file system that keeps no modes, or a backend that unpacks in its own way, is found out
-//! here and not by the agent.
-
-use futures::{StreamExt, TryStreamExt};
+//! its group, and all belong to one user. A file system that keeps no modes, or a backend that unpacks in its own way,
+//! is found out here and not by the agent.
 
 use crate::plan::{Content, Plan, Step};
-use crate::{BoxFuture, FileKind, FileStat, SandboxError, SandboxSession};
-
-/// How many entries are looked at, at once.
-const AT_ONCE: usize = 16;
+use crate::{FileKind, FileStat, SandboxError, SandboxSession};
 
 /// Compares a session's workspace with what was staged into it.
 pub(crate) async fn verify(plan: &Plan, session: &dyn SandboxSession) -> Result<(), SandboxError> {
-    let mut looks: Vec<BoxFuture<'_, Result<(&Step, FileStat), SandboxError>>> = Vec::new();
     // Nobody looks into a directory that its owner may not enter.
     let closed: Vec<_> =
         plan.steps.iter().filter(|step| step.mode & 0o100 == 0).map(|step| &step.path).collect();
     let hidden = |step: &Step| closed.iter().any(|path| step.path != **path && step.path.starts_with(path));
-    for step in plan.steps.iter().filter(|step| !hidden(step)) {
-        looks.push(Box::pin(async move { Ok((step, session.stat(&step.path.to_string_lossy()).await?)) }));
-    }
-    let found: Vec<_> = futures::stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
-    let owner = found.first().map(|(_, stat)| stat.uid);
-    for (step, stat) in &found {
+    let (steps, paths): (Vec<_>, Vec<_>) = plan
+        .steps
+        .iter()
+        .filter(|step| !hidden(step))
+        .map(|step| (step, step.path.to_string_lossy().into_owned()))
+        .unzip();
+    let found = session.stat_all(&paths).await?;
+    let owner = found.first().map(|stat| stat.uid);
+    for ((step, entry), stat) in steps.into_iter().zip(paths).zip(&found) {
         if let Some(reason) = mismatch(step, stat, owner) {
-            let entry = step.path.to_string_lossy().into_owned();
             return Err(SandboxError::Stage { entry, reason });
         }
     }

@@ -22,6 +22,9 @@ use crate::{channel, egress};
 /// How long one step of an archive, or the removal of a tree, may take.
 const LONG: Duration = Duration::from_mins(10);
 
+/// Paths in one question, which is answered in one frame.
+const STATS_AT_ONCE: usize = 256;
+
 /// How long a session that another process starts or ends just now is waited for.
 const TURN: Duration = Duration::from_secs(20);
 
@@ -353,8 +356,22 @@ impl SandboxSession for SupervisedSession {
 
     fn stat<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<FileStat, SandboxError>> {
         Box::pin(async move {
-            let files = self.files("stat", Call::Stat { path: path.into() }).await?;
+            let files = self.files("stat", Call::Stat { paths: vec![path.into()] }).await?;
             files.into_iter().next().ok_or_else(|| SandboxError::NotFound { path: path.into() })
+        })
+    }
+
+    fn stat_all<'a>(&'a self, paths: &'a [String]) -> BoxFuture<'a, Result<Vec<FileStat>, SandboxError>> {
+        Box::pin(async move {
+            let mut files = Vec::with_capacity(paths.len());
+            for paths in paths.chunks(STATS_AT_ONCE) {
+                files.extend(self.files("stat", Call::Stat { paths: paths.to_vec() }).await?);
+            }
+            if files.len() == paths.len() {
+                return Ok(files);
+            }
+            let reason = format!("it told of {} paths where {} were asked for", files.len(), paths.len());
+            Err(SandboxError::Invalid { reason })
         })
     }
 

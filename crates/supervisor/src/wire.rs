@@ -121,10 +121,10 @@ pub enum Call {
         /// A whole tree.
         recursive: bool,
     },
-    /// A path's metadata. Answered with [`Reply::Files`] of one.
+    /// Metadata of paths. Answered with [`Reply::Files`], in their order.
     Stat {
-        /// The path.
-        path: String,
+        /// The paths.
+        paths: Vec<String>,
     },
     /// Start unpacking a tar stream below a directory. Answered with [`Reply::Job`]; [`Call::Feed`] it then.
     Unpack {

@@ -100,8 +100,9 @@ impl Server {
                 self.job(number)?.finish(id);
                 Ok(None)
             }
-            Call::Stat { path } => {
-                let files = vec![files::stat(&self.world, &path)?];
+            Call::Stat { paths } => {
+                let files =
+                    paths.iter().map(|path| files::stat(&self.world, path)).collect::<Result<_, _>>()?;
                 Ok(Some((Reply::Files { files }, Vec::new())))
             }
             Call::Unpack { path } => self.answer_job(id, &Task::Unpack(path)),
