@@ -25,6 +25,7 @@ mod ordinary_user;
 mod outputs;
 mod ports;
 mod sandbox;
+mod sandbox_network;
 mod terminal;
 mod tls;
 mod transfer;
