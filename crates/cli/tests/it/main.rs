@@ -26,6 +26,7 @@ mod outputs;
 mod ports;
 mod sandbox;
 mod sandbox_network;
+mod sandbox_restore;
 mod terminal;
 mod tls;
 mod transfer;

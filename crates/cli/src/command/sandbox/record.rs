@@ -230,6 +230,36 @@ async fn of_run(home: &Home, name: &str) -> Result<Option<(Record, (RunId, bool)
     Ok(Some((record, (run, row.driven))))
 }
 
+/// The manifest of this digest, as a sandbox or a run has it: a snapshot keeps the digest alone. `None` where none has it
+/// any more.
+pub(crate) async fn manifest_of(home: &Home, digest: &str) -> Result<Option<Manifest>, CommandError> {
+    let own = Manifest::default();
+    let kept = Record::all(home)?.into_iter().filter_map(|record| manifest(&record).ok());
+    if let Some(found) = std::iter::once(own).chain(kept).find(|manifest| manifest.digest() == digest) {
+        return Ok(Some(found));
+    }
+    if !home.journal_file().exists() {
+        return Ok(None);
+    }
+    let journal = home.journal()?;
+    for row in journal.runs(None).await? {
+        let first = journal.read(&row.id, 0, 1).await?.pop().map(|record| record.event);
+        let Some(Event::RunStarted(started)) = first else { continue };
+        if started.manifest_digest != digest {
+            continue;
+        }
+        let mut manifest = Manifest::from_value(&started.manifest).map_err(|error| {
+            CommandError::failed(format!("the manifest of run {} cannot be read: {error}", row.id))
+        })?;
+        // Without isolation its root is where the workspace lay on this host.
+        if started.sandbox["options"]["isolation"] == "none" {
+            manifest.root = Manifest::default().root;
+        }
+        return Ok(Some(manifest));
+    }
+    Ok(None)
+}
+
 /// A record's manifest.
 pub(crate) fn manifest(record: &Record) -> Result<Manifest, CommandError> {
     Manifest::from_value(&record.manifest)
