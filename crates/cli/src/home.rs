@@ -125,6 +125,11 @@ impl Home {
         })
     }
 
+    /// Where it is kept what finds sandboxes again that are used by hand.
+    pub(crate) fn sessions(&self) -> PathBuf {
+        self.state.join("sessions")
+    }
+
     /// Reads the configuration file. A missing one is empty.
     pub(crate) fn config(&self) -> Result<Config, CommandError> {
         let text = match fs_err::read_to_string(&self.config_file) {

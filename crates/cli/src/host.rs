@@ -356,7 +356,7 @@ fn secret_variable(name: &str) -> String {
     format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
 }
 
-/// Sandboxes that live on for this long after the last client has left.
+/// Sandboxes that live on for this long after the last client has left, without a way out.
 pub(crate) fn lingering_sandbox(
     home: &Home,
     table: &SandboxTable,
@@ -369,6 +369,16 @@ pub(crate) fn lingering_sandbox(
     }
     let options = LocalOptions { linger: Some(linger), ..local_options(home, &home.config()?, table)? };
     Ok(Arc::new(LocalSandboxClient::new(options)))
+}
+
+/// The same with a way out where a manifest asks for one. It leads through this process, and ends with it; whichever
+/// command is attached next serves what still runs.
+pub(crate) fn with_way_out(
+    home: &Home,
+    lingering: Arc<dyn SandboxClient>,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    let client = EgressClient::new(lingering, operator(&home.config()?)?);
+    Ok(Arc::new(client.keeping(home.sessions())))
 }
 
 /// Ctrl-C and SIGTERM: the first cancels, the second ends this process at once, and the sandbox with it. Holds for as

@@ -1,5 +1,5 @@
-//! The certificate authority of one session. It exists in memory alone, its key never leaves this process, and it signs
-//! nothing but names that this session's own proxy decrypts. The sandbox trusts it; nothing else does.
+//! The certificate authority of one session. Its key never leaves the control plane (see `identity`), and it signs nothing
+//! but names that this session's own proxy decrypts. The sandbox trusts it; nothing else does.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,13 +30,14 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    pub(crate) fn new() -> Result<Self, rcgen::Error> {
+    /// With this key, in PEM.
+    pub(crate) fn new(key: &str) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, "Mooring egress, this sandbox session only");
         hold(&mut params);
-        let key = KeyPair::generate()?;
+        let key = KeyPair::from_pem(key)?;
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem, kept: Mutex::default() })
     }

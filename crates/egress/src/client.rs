@@ -2,6 +2,7 @@
 //! manifest allows possible by the session's proxy: nothing about it is the backend's business.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mooring_manifest::Manifest;
@@ -24,13 +25,24 @@ const OPEN: &str = "its sandboxes have other ways out, which an allow-list would
 pub struct EgressClient {
     inner: Arc<dyn SandboxClient>,
     operator: Operator,
+    /// Where sessions keep what their sandbox knows its proxy by.
+    kept: Option<PathBuf>,
     sessions: Mutex<HashMap<String, Weak<EgressSession>>>,
 }
 
 impl EgressClient {
     /// Around a backend.
     pub fn new(inner: Arc<dyn SandboxClient>, operator: Operator) -> Self {
-        Self { inner, operator, sessions: Mutex::default() }
+        Self { inner, operator, kept: None, sessions: Mutex::default() }
+    }
+
+    /// For sandboxes that live on between clients: what each knows its proxy by, a certificate authority and phantoms,
+    /// is kept in `folder/SESSION.egress`, for this user alone, so that what runs in it has a way out through whichever
+    /// client is there. It goes with the session.
+    #[must_use]
+    pub fn keeping(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.kept = Some(folder.into());
+        self
     }
 
     fn known(&self, id: &str) -> Option<Arc<EgressSession>> {
@@ -52,7 +64,9 @@ impl EgressClient {
             None => return Err(self.unsupported("the state of its sessions has no room for it")),
         };
         let policy = asked.policy(&self.operator)?;
-        let session = Arc::new(EgressSession::new(inner, state, policy, asked, &self.operator)?);
+        let kept = self.kept_in(inner.id());
+        let session =
+            Arc::new(EgressSession::new(inner, state, policy, asked, &self.operator, kept.as_deref())?);
         match session.way_out() {
             Some(way_out) => way_out.serve(session.handler()).await?,
             None => {
@@ -62,6 +76,10 @@ impl EgressClient {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.insert(session.id().to_owned(), Arc::downgrade(&session));
         Ok(session)
+    }
+
+    fn kept_in(&self, id: &str) -> Option<PathBuf> {
+        Some(self.kept.as_ref()?.join(format!("{id}.egress")))
     }
 
     fn unsupported(&self, reason: &str) -> SandboxError {
@@ -143,10 +161,32 @@ impl SandboxClient for EgressClient {
         })
     }
 
+    fn fork<'a>(
+        &'a self,
+        parent: &'a SessionState,
+        session_id: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn SandboxSession>, SandboxError>> {
+        Box::pin(async move {
+            let (parent, asked) = split(parent.clone())?;
+            let Some(asked) = asked else { return self.inner.fork(&parent, session_id).await };
+            asked.policy(&self.operator)?;
+            let inner = self.inner.fork(&parent, session_id).await?;
+            self.open(inner, &asked).await
+        })
+    }
+
     fn delete<'a>(&'a self, state: &'a SessionState) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(async move {
             let (state, _) = split(state.clone())?;
-            self.inner.delete(&state).await
+            self.inner.delete(&state).await?;
+            match self.kept_in(&state.session_id).map(std::fs::remove_file) {
+                Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(SandboxError::File {
+                    operation: "remove what a sandbox knew its proxy by,",
+                    path: format!("{}.egress", state.session_id),
+                    reason: error.to_string(),
+                }),
+                _ => Ok(()),
+            }
         })
     }
 }

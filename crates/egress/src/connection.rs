@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::authority::Authority;
 use crate::limits::Limits;
 use crate::policy::Policy;
@@ -17,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) upstream: Upstream,
     pub(crate) authority: Authority,
     pub(crate) observer: Observer,
+    /// Cancelled when the session is left.
+    pub(crate) left: CancellationToken,
 }
 
 /// One client connection.

@@ -12,9 +12,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::connection::{Connection, Shared};
+use crate::identity::Identity;
 use crate::limits::Limits;
 use crate::policy::{Policy, PolicyError};
 use crate::proxy;
@@ -25,6 +27,8 @@ use crate::upstream::{Resolve, SystemResolver, Upstream};
 
 /// Before a listener that failed to accept tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether connections have ended.
+const QUIET_STEP: Duration = Duration::from_millis(2);
 
 /// How a session's network access is set up.
 pub struct Config {
@@ -65,7 +69,7 @@ impl fmt::Debug for Config {
 /// The proxy of one session. A clone is the same proxy.
 ///
 /// It is for one sandbox: whoever can reach it may use what the policy allows. A session that starts anew gets a new
-/// one, with other phantoms and another certificate authority.
+/// one, with other phantoms and another certificate authority, unless its sandbox lives on.
 #[derive(Clone)]
 pub struct Egress {
     shared: Arc<Shared>,
@@ -75,13 +79,21 @@ pub struct Egress {
 impl Egress {
     /// Checks the policy, and makes the session's phantoms and certificate authority.
     pub fn new(config: Config) -> Result<Self, PolicyError> {
+        let identity = Identity::new(&config.policy.secrets)?;
+        Self::known_by(config, &identity)
+    }
+
+    /// The same for a sandbox that knows its proxy already.
+    pub(crate) fn known_by(config: Config, identity: &Identity) -> Result<Self, PolicyError> {
         let Config { policy, limits, observer, resolver, extra_roots } = config;
         policy.validate()?;
-        let vault = Arc::new(Vault::new(policy.secrets.clone())?);
-        let authority = Authority::new().map_err(|error| PolicyError::Setup(error.to_string()))?;
+        let vault = Arc::new(Vault::new(policy.secrets.clone(), &identity.phantoms)?);
+        let authority = Authority::new(&identity.authority_key);
+        let authority = authority.map_err(|error| PolicyError::Setup(error.to_string()))?;
         let places = Arc::new(Semaphore::new(limits.connections));
         let upstream = Upstream::new(resolver, extra_roots);
-        let shared = Arc::new(Shared { policy, vault, limits, upstream, authority, observer });
+        let left = CancellationToken::new();
+        let shared = Arc::new(Shared { policy, vault, limits, upstream, authority, observer, left });
         Ok(Self { shared, places })
     }
 
@@ -109,8 +121,18 @@ impl Egress {
 
     /// Waits until no connection is served, and no longer than this.
     pub(crate) async fn quiet(&self, wait: Duration) {
-        let all = u32::try_from(self.shared.limits.connections).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(wait, self.places.acquire_many(all)).await;
+        let all_free = async {
+            // Whoever waited for all places at once would hold them back from those who come meanwhile.
+            while self.places.available_permits() < self.shared.limits.connections {
+                sleep(QUIET_STEP).await;
+            }
+        };
+        let _ = tokio::time::timeout(wait, all_free).await;
+    }
+
+    /// Cuts what is open, and serves nothing any more.
+    pub(crate) fn leave(&self) {
+        self.shared.left.cancel();
     }
 
     /// Serves one connection from the sandbox to its end. HTTP proxy requests, `CONNECT` and SOCKS 5 are told apart by
@@ -130,6 +152,7 @@ impl Egress {
             () = &mut work => return,
             () = idle(&meter, limits) => "nothing moved on the connection for too long",
             () = sleep(limits.total) => "the connection was open for longer than one may be",
+            () = self.shared.left.cancelled() => "the process that carried it has left the sandbox",
         };
         // Before the work is dropped, which is when its records are handed over.
         let _ = cut.set(why);

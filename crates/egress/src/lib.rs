@@ -25,6 +25,7 @@ mod environment;
 mod forward;
 mod hello;
 mod host;
+mod identity;
 mod limits;
 mod log;
 mod manifest;

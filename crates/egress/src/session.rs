@@ -1,20 +1,23 @@
 //! A session with a way out: its commands are told where the proxy is, and whom to trust; the rest is the backend's.
 
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mooring_sandbox::{
     Access, ArchiveReader, ArchiveWriter, BoxFuture, ByteStream, EGRESS_PORT, EgressHandler, ExecRequest,
-    FileStat, Isolation, Outcome, Ports, Process, SandboxError, SandboxSession, SessionState, Stdin,
-    WriteOptions,
+    FileStat, HostWorkspace, Isolation, Outcome, Ports, Process, SandboxError, SandboxSession, SessionState,
+    Stdin, WriteOptions,
 };
 
 use crate::egress::{Config, Egress};
 use crate::environment::{ca_bundle, environment};
+use crate::identity::Identity;
 use crate::log::AccessLog;
 use crate::manifest::{Asked, Operator};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyError};
 
 /// The file of trusted certificates in the sandbox. Whoever changes it there harms himself alone.
 const BUNDLE: &str = "/tmp/moor-certificates.pem";
@@ -22,6 +25,8 @@ const BUNDLE: &str = "/tmp/moor-certificates.pem";
 const PLACING: Duration = Duration::from_secs(30);
 /// How long connections of a sandbox that has ended may take to end.
 const QUIET: Duration = Duration::from_secs(2);
+/// How long the last connections of a command that has ended may take to end by themselves, before they are cut.
+const SETTLE: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
 pub(crate) struct EgressSession {
@@ -29,8 +34,8 @@ pub(crate) struct EgressSession {
     state: SessionState,
     egress: Egress,
     log: Arc<AccessLog>,
-    /// For each command.
-    variables: Vec<(String, String)>,
+    /// For each command: the variables that hold phantoms.
+    phantoms: Vec<(String, String)>,
     /// Whether commands meet certificates of the session's authority.
     intercepts: bool,
     /// Held while starting, so that a start that returns has placed what commands need.
@@ -44,29 +49,38 @@ impl EgressSession {
         policy: Policy,
         asked: &Asked,
         operator: &Operator,
+        kept: Option<&Path>,
     ) -> Result<Self, SandboxError> {
+        let invalid = |error: PolicyError| SandboxError::Invalid { reason: error.to_string() };
+        let identity = match kept {
+            Some(path) => Identity::kept(path, &policy.secrets)?,
+            None => Identity::new(&policy.secrets).map_err(invalid)?,
+        };
         let intercepts = policy.intercepts();
         let log = Arc::new(AccessLog::default());
         let observer = Arc::clone(&log);
-        let egress = Egress::new(Config {
+        let config = Config {
             policy,
             limits: operator.limits.clone(),
             observer: Arc::new(move |record| observer.add(record)),
             resolver: Arc::clone(&operator.resolver),
             extra_roots: operator.extra_roots.clone(),
-        })
-        .map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
-        let proxy = format!("http://127.0.0.1:{EGRESS_PORT}");
-        let mut variables: Vec<(String, String)> = environment(&proxy, intercepts.then_some(BUNDLE))
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        for (variable, secret) in asked.variables() {
-            if let Some((_, phantom)) = egress.phantoms().find(|(name, _)| *name == secret) {
-                variables.push((variable.to_owned(), phantom.to_owned()));
-            }
-        }
-        Ok(Self { inner, state, egress, log, variables, intercepts, started: tokio::sync::Mutex::new(false) })
+        };
+        let egress = Egress::known_by(config, &identity).map_err(invalid)?;
+        let phantom = |(variable, secret): (&str, &str)| {
+            Some((variable.to_owned(), identity.phantoms.get(secret)?.clone()))
+        };
+        let phantoms = asked.variables().filter_map(phantom).collect();
+        Ok(Self { inner, state, egress, log, phantoms, intercepts, started: tokio::sync::Mutex::new(false) })
+    }
+
+    /// What a command needs to know.
+    fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        let address = self.way_out().map_or(Ipv4Addr::LOCALHOST, mooring_sandbox::Egress::address);
+        let proxy = format!("http://{address}:{EGRESS_PORT}");
+        let variables = environment(&proxy, self.intercepts.then_some(BUNDLE));
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        variables.chain(self.phantoms.iter().cloned())
     }
 
     /// The backend's way out.
@@ -94,7 +108,9 @@ impl EgressSession {
         let authority = self.egress.authority_pem().to_owned();
         let bundle = tokio::task::spawn_blocking(move || ca_bundle(&authority)).await;
         let bundle = bundle.map_err(|error| SandboxError::Invalid { reason: error.to_string() })?;
-        let mut request = ExecRequest::argv(["/bin/sh", "-c", &format!("umask 022; exec cat >{BUNDLE}")]);
+        // In one step: another client's commands may read it at this moment.
+        let script = format!("umask 022; cat >{BUNDLE}.$$ && exec mv -f {BUNDLE}.$$ {BUNDLE}");
+        let mut request = ExecRequest::argv(["/bin/sh", "-c", &script]);
         request.stdin = Stdin::Bytes(Bytes::from(bundle));
         let result = self.inner.exec(request.timeout(PLACING)).await?;
         if result.outcome == (Outcome::Exited { code: 0 }) {
@@ -111,6 +127,13 @@ impl EgressSession {
         // Its connections end with it, and then their records are made.
         self.egress.quiet(QUIET).await;
         Ok(())
+    }
+
+    async fn leave_now(&self) {
+        self.inner.leave().await;
+        self.egress.quiet(SETTLE).await;
+        self.egress.leave();
+        self.egress.quiet(QUIET).await;
     }
 }
 
@@ -139,6 +162,10 @@ impl SandboxSession for EgressSession {
         Some(isolation)
     }
 
+    fn host_workspace(&self) -> Option<HostWorkspace> {
+        self.inner.host_workspace()
+    }
+
     fn start(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(self.start_now())
     }
@@ -148,8 +175,8 @@ impl SandboxSession for EgressSession {
     }
 
     fn spawn(&self, mut request: ExecRequest) -> BoxFuture<'_, Result<Arc<dyn Process>, SandboxError>> {
-        for (name, value) in &self.variables {
-            request.env.entry(name.clone()).or_insert_with(|| value.clone());
+        for (name, value) in self.variables() {
+            request.env.entry(name).or_insert(value);
         }
         self.inner.spawn(request)
     }
@@ -217,6 +244,10 @@ impl SandboxSession for EgressSession {
 
     fn ports(&self) -> Option<&dyn Ports> {
         self.inner.ports()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.leave_now())
     }
 
     fn accesses(&self) -> Vec<Access> {

@@ -43,6 +43,7 @@ pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{HostWorkspace, Isolation, SandboxSession};
 pub use storage::{Serving, Storage, StorageMount, StorageSource, refuse_literal_secrets};
+pub use support::check_support;
 
 /// A boxed future, for the object-safe traits.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

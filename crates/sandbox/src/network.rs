@@ -4,6 +4,7 @@
 //! address, no route and no firewall. Neither exists unless it is asked for: a sandbox by itself reaches nobody and
 //! is reached by nobody.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,13 @@ pub trait Egress: Send + Sync {
     /// # Errors
     /// [`SandboxError::Port`] where something in the sandbox listens at that port already.
     fn serve(&self, handler: Arc<dyn EgressHandler>) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// The address inside, at [`EGRESS_PORT`], at which this process serves whoever else is a client of the sandbox,
+    /// once it is started. Commands that this process starts should use it: a connection to any other of 127.0.0.0/8 is
+    /// served by anybody, and ends with who does.
+    fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::LOCALHOST
+    }
 }
 
 /// Something that a sandbox sent out, or that it was refused: a connection, or a request where requests are read.

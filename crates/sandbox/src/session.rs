@@ -165,6 +165,12 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Takes leave of a sandbox that lives on: what this process does for it ends, and [`SandboxSession::accesses`] then
+    /// tells the last of it. Nothing can be asked of this session any more.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// What went out, or was refused, and is over, since this was asked last. Whoever runs the session asks often, and
     /// records it.
     fn accesses(&self) -> Vec<Access> {

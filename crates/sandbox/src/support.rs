@@ -7,12 +7,12 @@ use mooring_manifest::{EntryKind, Extension, Manifest};
 use crate::storage::{self, StorageMount};
 use crate::{SandboxError, Support};
 
-/// Refuses the first thing that the backend lacks.
-pub(crate) fn check_support(
-    manifest: &Manifest,
-    support: &Support,
-    backend: &str,
-) -> Result<(), SandboxError> {
+/// Refuses the first thing of a manifest that the backend lacks. [`crate::Plan::new`] does the same; this is for a workspace
+/// that is there already, whose sources are not looked at.
+///
+/// # Errors
+/// [`SandboxError::Unsupported`].
+pub fn check_support(manifest: &Manifest, support: &Support, backend: &str) -> Result<(), SandboxError> {
     let owned = |(operation, reason): (String, &str)| (operation, reason.to_owned());
     let found = accounts(manifest, support)
         .map(owned)

@@ -1,5 +1,6 @@
 //! The way out of a sandbox: connections that a supervisor accepted, handed to a handler.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,13 +14,17 @@ use crate::connection::{CALL, Caller};
 /// The most connections that are served at one time. More wait inside.
 const CONNECTIONS: usize = 128;
 
-/// Has the supervisor listen, and serves what comes for as long as the sandbox lives.
-pub(crate) async fn serve(caller: &Caller, handler: Arc<dyn EgressHandler>) -> Result<(), SandboxError> {
+/// Has the supervisor listen, and serves what comes for as long as the sandbox lives. Gives the address inside that is
+/// this client's own.
+pub(crate) async fn serve(
+    caller: &Caller,
+    handler: Arc<dyn EgressHandler>,
+) -> Result<Ipv4Addr, SandboxError> {
     let call = Call::Listen { port: EGRESS_PORT };
     match caller.call("listen", call, Bytes::new(), CALL).await? {
-        (Reply::Listening { listener }, _) => {
+        (Reply::Listening { listener, address }, _) => {
             tokio::spawn(accept(caller.clone(), listener, handler));
-            Ok(())
+            Ok(address)
         }
         (other, _) => Err(SandboxError::Invalid { reason: format!("unexpected answer {other:?}") }),
     }

@@ -1,6 +1,7 @@
 //! A session, whatever its supervisor runs in.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub struct SupervisedSession {
     running: Mutex<Option<Arc<Connection>>>,
     isolation: Mutex<Option<Isolation>>,
     egress: Mutex<Option<Arc<dyn EgressHandler>>>,
+    /// Where it is served inside.
+    egress_address: Mutex<Ipv4Addr>,
     /// What is mounted.
     mounts: Mutex<Vec<Box<dyn Serving>>>,
 }
@@ -94,6 +97,7 @@ impl SupervisedSession {
             running: Mutex::new(None),
             isolation: Mutex::new(None),
             egress: Mutex::new(None),
+            egress_address: Mutex::new(Ipv4Addr::LOCALHOST),
             mounts: Mutex::default(),
         }
     }
@@ -124,12 +128,22 @@ impl SupervisedSession {
         *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
         let handler = self.egress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(handler) = handler {
-            egress::serve(&connection.caller, handler).await?;
+            self.serve_egress(&connection, handler).await?;
         }
         mechanisms.extend(ready.mechanisms);
         let isolation = Isolation { level, mechanisms };
         *self.isolation.lock().unwrap_or_else(PoisonError::into_inner) = Some(isolation);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(connection));
+        Ok(())
+    }
+
+    async fn serve_egress(
+        &self,
+        connection: &Connection,
+        handler: Arc<dyn EgressHandler>,
+    ) -> Result<(), SandboxError> {
+        let address = egress::serve(&connection.caller, handler).await?;
+        *self.egress_address.lock().unwrap_or_else(PoisonError::into_inner) = address;
         Ok(())
     }
 
@@ -416,10 +430,14 @@ impl Egress for SupervisedSession {
             // So that a start under way either sees the handler or is over.
             let _changing = self.changing.lock().await;
             if let Ok(connection) = self.connection() {
-                egress::serve(&connection.caller, Arc::clone(&handler)).await?;
+                self.serve_egress(&connection, Arc::clone(&handler)).await?;
             }
             *self.egress.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
             Ok(())
         })
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        *self.egress_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

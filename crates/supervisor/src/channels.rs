@@ -4,9 +4,13 @@
 //! listens there, and where the harness asks for it, it listens there itself. Either way a connection is a channel:
 //! its bytes go to the harness as they are asked for and come from it as the peer takes them, so that neither side
 //! can make this process hold more than one piece of each direction.
+//!
+//! Clients that listen at one port share it, and each has an address of the loopback network of its own there: what
+//! connects to that is that client's, for as long as it is here, and what connects to any other is anybody's. So a
+//! connection that a client's own command made does not end with another client.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll;
@@ -27,6 +31,8 @@ const PIECE: usize = 64 << 10;
 const MAX_LISTENERS: usize = 8;
 /// How many connections may wait to be accepted, and how many may be waited for.
 const QUEUE: usize = 256;
+/// How many connections may be held for clients that do not ask for them at this moment.
+const MAX_HELD: usize = 64;
 
 /// An answer that has become due.
 pub(crate) type Answer = (u64, Result<(Reply, Vec<u8>), Failure>);
@@ -64,6 +70,15 @@ struct Listener {
     clients: BTreeSet<u64>,
     socket: OwnedFd,
     waiting: VecDeque<u64>,
+    /// Connections that were accepted, with the client whose address was connected to.
+    held: VecDeque<(Option<u64>, OwnedFd)>,
+}
+
+/// The address of the loopback network that is this client's own.
+fn own_address(client: u64) -> Ipv4Addr {
+    // Neither the network's own address nor that of all.
+    let host = client.saturating_sub(1) % 0x00ff_fffe + 1;
+    Ipv4Addr::from(0x7f00_0000 | host as u32)
 }
 
 impl Channels {
@@ -99,7 +114,7 @@ impl Channels {
     pub(crate) fn listen(&mut self, request: u64, port: u16) -> Result<Reply, Failure> {
         if let Some((number, shared)) = self.listeners.iter_mut().find(|(_, other)| other.port == port) {
             shared.clients.insert(owner(request));
-            return Ok(Reply::Listening { listener: *number });
+            return Ok(Reply::Listening { listener: *number, address: own_address(owner(request)) });
         }
         if self.listeners.len() >= MAX_LISTENERS {
             return Err(invalid(format!("{MAX_LISTENERS} listeners are open already")));
@@ -108,15 +123,17 @@ impl Channels {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
             sockopt::set_socket_reuseaddr(&socket, true)?;
-            bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+            // Whatever is connected to, only what came to the loopback network is accepted.
+            bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
             listen(&socket, QUEUE as i32)?;
             Ok(socket)
         };
         let socket = open().map_err(|errno| refused(port, errno))?;
         let number = self.number();
         let clients = BTreeSet::from([owner(request)]);
-        self.listeners.insert(number, Listener { port, clients, socket, waiting: VecDeque::new() });
-        Ok(Reply::Listening { listener: number })
+        let (waiting, held) = (VecDeque::new(), VecDeque::new());
+        self.listeners.insert(number, Listener { port, clients, socket, waiting, held });
+        Ok(Reply::Listening { listener: number, address: own_address(owner(request)) })
     }
 
     pub(crate) fn accept(
@@ -179,14 +196,19 @@ impl Channels {
         waiting.map(|request| (request, Err(invalid(format!("channel {number} was closed"))))).collect()
     }
 
-    /// Forgets what only a client that is gone had.
-    pub(crate) fn forget_client(&mut self, client: u64) {
+    /// Forgets what only a client that is gone had. What was to be its own is another's now, who is told of it.
+    pub(crate) fn forget_client(&mut self, epoll: &OwnedFd, client: u64) -> Result<Vec<Answer>, Failure> {
         self.open.retain(|_, channel| channel.client != client);
         self.listeners.retain(|_, listener| {
             listener.clients.remove(&client);
             listener.waiting.retain(|request| owner(*request) != client);
             !listener.clients.is_empty()
         });
+        let mut answers = Vec::new();
+        for number in self.listeners.keys().copied().collect::<Vec<_>>() {
+            answers.extend(self.accept_more(epoll, number)?);
+        }
+        Ok(answers)
     }
 
     /// Does what has become possible.
@@ -248,42 +270,43 @@ impl Channels {
         (request, Ok((Reply::Channel { channel: number }, Vec::new())))
     }
 
+    /// Hands out connections for as long as there are some and somebody waits for them.
     fn accept_more(&mut self, epoll: &OwnedFd, number: u64) -> Result<Vec<Answer>, Failure> {
         let mut answers = Vec::new();
         loop {
             let room = self.check_room();
             let Some(listener) = self.listeners.get_mut(&number) else { return Ok(answers) };
-            let Some(request) = listener.waiting.pop_front() else { break };
             if let Err(failure) = room {
-                answers.push((request, Err(failure)));
+                answers.extend(listener.waiting.drain(..).map(|request| (request, Err(failure.clone()))));
+                return Ok(answers);
+            }
+            if let Some((request, socket)) = listener.next_pair() {
+                let client = owner(request);
+                let channel =
+                    Channel { client, socket, connecting: None, receiving: None, transmitting: None };
+                let channel = self.add(channel);
+                answers.push((request, Ok((Reply::Channel { channel }, Vec::new()))));
                 continue;
             }
-            match accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => {
-                    let _ = sockopt::set_tcp_nodelay(&socket, true);
-                    let client = owner(request);
-                    let channel =
-                        Channel { client, socket, connecting: None, receiving: None, transmitting: None };
-                    let channel = self.add(channel);
-                    answers.push((request, Ok((Reply::Channel { channel }, Vec::new()))));
-                }
+            if listener.waiting.is_empty() || listener.held.len() >= MAX_HELD {
+                return Ok(answers);
+            }
+            match listener.accept() {
                 // ECONNABORTED: whoever came has left again.
-                Err(errno @ (Errno::AGAIN | Errno::CONNABORTED | Errno::INTR)) => {
-                    listener.waiting.push_front(request);
-                    if errno == Errno::AGAIN {
-                        break;
-                    }
+                Ok(()) | Err(Errno::CONNABORTED | Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let token = (self.token)(Kind::Listener, number);
+                    arm(epoll, &listener.socket, token, epoll::EventFlags::IN)
+                        .map_err(|errno| invalid(format!("listener {number}: {errno}")))?;
+                    return Ok(answers);
                 }
-                Err(errno) => answers.push((request, Err(invalid(format!("accept: {errno}"))))),
+                Err(errno) => {
+                    let request = listener.waiting.pop_front();
+                    answers
+                        .extend(request.map(|request| (request, Err(invalid(format!("accept: {errno}"))))));
+                }
             }
         }
-        let Some(listener) = self.listeners.get(&number) else { return Ok(answers) };
-        if !listener.waiting.is_empty() {
-            let token = (self.token)(Kind::Listener, number);
-            arm(epoll, &listener.socket, token, epoll::EventFlags::IN)
-                .map_err(|errno| invalid(format!("listener {number}: {errno}")))?;
-        }
-        Ok(answers)
     }
 
     /// Listens to a channel's socket for what somebody waits for, once.
@@ -323,6 +346,34 @@ impl Channels {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+}
+
+impl Listener {
+    /// A request with a connection for it: a client's own, or one whose client is not here any more. The client that
+    /// has been here for longest is likely to stay for longest.
+    fn next_pair(&mut self) -> Option<(u64, OwnedFd)> {
+        let Self { clients, waiting, held, .. } = self;
+        for at in 0..held.len() {
+            let own = held.get(at)?.0.filter(|client| clients.contains(client));
+            let fit = waiting.iter().filter(|request| own.is_none_or(|client| owner(**request) == client));
+            if let Some(request) = fit.min().copied() {
+                waiting.retain(|other| *other != request);
+                return held.remove(at).map(|(_, socket)| (request, socket));
+            }
+        }
+        None
+    }
+
+    /// Takes the next connection, and holds it.
+    fn accept(&mut self) -> Result<(), Errno> {
+        let socket = accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        let to = getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+        let Some(to) = to.map(|to| to.ip()).filter(IpAddr::is_loopback) else { return Ok(()) };
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let own = self.clients.iter().copied().find(|client| own_address(*client) == to);
+        self.held.push_back((own, socket));
+        Ok(())
     }
 }
 

@@ -155,7 +155,7 @@ impl Server {
             let wait = self.advance(Instant::now())?.into_iter().chain(self.watch_disk(Instant::now())).min();
             let now = Instant::now();
             for client in self.clients.take_lost(&self.epoll, now)? {
-                self.forget_client(client);
+                self.forget_client(client)?;
             }
             let over = self.end_of_time();
             if self.ending || self.clients.end().into_iter().chain(over).any(|end| end <= now) {
@@ -250,7 +250,7 @@ impl Server {
     }
 
     /// Gives up what a client asked for and nobody else can use. Its commands go on: who comes next finds them.
-    fn forget_client(&mut self, client: u64) {
+    fn forget_client(&mut self, client: u64) -> io::Result<()> {
         if let Some(disk) = &mut self.disk {
             disk.waiting.retain(|(request, ..)| clients::owner(*request) != client);
         }
@@ -261,7 +261,9 @@ impl Server {
             job.give_up();
         }
         self.jobs.retain(|_, job| !(job.given_up && job.child.is_none()));
-        self.channels.forget_client(client);
+        let answers = self.channels.forget_client(&self.epoll, client).map_err(io::Error::other)?;
+        self.answer_all(answers);
+        Ok(())
     }
 
     fn answer_all(&mut self, answers: Vec<channels::Answer>) {

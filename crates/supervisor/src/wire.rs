@@ -4,12 +4,13 @@
 //! else. Changes that an older peer would misread raise [`GENERATION`].
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use mooring_sandbox::{CommandLine, FileStat, Outcome, Stream, TtySize, WriteOptions};
 use serde::{Deserialize, Serialize};
 
 /// The protocol's generation. Both sides must speak the same one.
-pub const GENERATION: u32 = 3;
+pub const GENERATION: u32 = 4;
 
 /// A call, from harness to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,7 +159,8 @@ pub enum Call {
         /// The port.
         port: u16,
     },
-    /// Listen at a port of the sandbox's loopback interface. Answered with [`Reply::Listening`].
+    /// Listen at a port of the sandbox's loopback network, where others may listen too. Answered with
+    /// [`Reply::Listening`].
     Listen {
         /// The port.
         port: u16,
@@ -260,6 +262,8 @@ pub enum Reply {
     Listening {
         /// Its number.
         listener: u64,
+        /// What connects to this address is for whoever asked.
+        address: Ipv4Addr,
     },
     /// A connection is there.
     Channel {

@@ -4,6 +4,7 @@ pub(crate) mod cp;
 mod create;
 mod exec;
 mod list;
+mod network;
 mod ports;
 mod prune;
 mod record;

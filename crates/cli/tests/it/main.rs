@@ -25,6 +25,8 @@ mod ordinary_user;
 mod outputs;
 mod ports;
 mod sandbox;
+mod sandbox_network;
+mod sandbox_restore;
 mod terminal;
 mod tls;
 mod transfer;

@@ -8,10 +8,10 @@ use mooring_testkit::{PYTHON, docker};
 use crate::moor::{Moor, Ran, exec, say};
 use crate::tls::TlsServer;
 
-const VALUE: &str = "the-value-that-no-sandbox-sees";
+pub(crate) const VALUE: &str = "the-value-that-no-sandbox-sees";
 
 /// Python's own HTTPS server: answers with the authorization that it got.
-const SERVER: &str = "import http.server, ssl, sys
+pub(crate) const SERVER: &str = "import http.server, ssl, sys
 class Echo(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = ('got ' + self.headers.get('Authorization', 'nothing') + '\\n').encode()

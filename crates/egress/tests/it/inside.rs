@@ -18,6 +18,10 @@ const SOON: Duration = Duration::from_mins(1);
 
 fn client(state: &TempDir, server: &Server, secret: Option<&'static str>) -> EgressClient {
     let local = LocalSandboxClient::new(LocalOptions::new(state.path()));
+    EgressClient::new(Arc::new(local), operator(server, secret))
+}
+
+fn operator(server: &Server, secret: Option<&'static str>) -> Operator {
     let mut operator = Operator::new(Arc::new(move |name| {
         (name == "token").then_some(secret).flatten().map(SecretValue::new)
     }));
@@ -26,7 +30,7 @@ fn client(state: &TempDir, server: &Server, secret: Option<&'static str>) -> Egr
     operator.private.push(HostPattern::parse("git.test").unwrap());
     operator.resolver = Arc::new(Names::default());
     operator.extra_roots.clone_from(&server.root);
-    EgressClient::new(Arc::new(local), operator)
+    operator
 }
 
 fn manifest(extension: &Value) -> Manifest {
@@ -170,6 +174,78 @@ async fn a_session_that_comes_back_has_its_policy_and_another_phantom() {
     let error = without.resume(saved.clone()).await.unwrap_err();
     insta::assert_snapshot!(error, @"invalid request: the manifest names the secret 'token', and it is not configured on this machine; configure it, or remove it from the manifest");
     second.delete(&saved).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sandbox_that_lives_on_knows_the_proxy_of_whichever_client_is_there() {
+    let server = Server::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let kept = state.path().join("kept");
+    let lingering = || {
+        let options = LocalOptions { linger: Some(SOON), ..LocalOptions::new(state.path()) };
+        EgressClient::new(Arc::new(LocalSandboxClient::new(options)), operator(&server, Some(SECRET)))
+            .keeping(&kept)
+    };
+    let first_client = lingering();
+    let first = create(&first_client, brokered(&server)).await;
+    let url = server.url("api.test", "/cgi/echo.sh");
+    // It reads the certificates once, and goes on when the client that started it has gone.
+    let program = format!(
+        "import os, ssl, sys, time, urllib.request as u\ncontext = ssl.create_default_context()\n\
+         open('up', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.02)\n\
+         asked = u.Request('{url}', headers={{'Authorization': 'Bearer ' + os.environ['TOKEN']}})\n\
+         said = u.build_opener(u.HTTPSHandler(context=context)).open(asked, timeout=20).read()\n\
+         open('.said', 'wb').write(said); os.rename('.said', 'said')"
+    );
+    first.spawn(ExecRequest::argv(["/usr/bin/python3", "-c", &program])).await.unwrap();
+    let wait = |file: &str| format!("for i in $(seq 500); do [ -e {file} ] && break; sleep 0.02; done");
+    sh(&first, &wait("up")).await;
+    let (phantom, state_of_it) = (sh(&first, "echo $TOKEN").await, first.state());
+    first.leave().await;
+    drop((first, first_client));
+
+    let second_client = lingering();
+    let second = second_client.resume(state_of_it).await.unwrap();
+    second.start().await.unwrap();
+    let said = sh(&second, &format!("touch go; {}; cat said; echo $TOKEN", wait("said"))).await;
+    assert!(
+        said.contains(&format!("HTTP_AUTHORIZATION=Bearer {phantom}")) && said.ends_with(&phantom),
+        "{said}"
+    );
+    second.leave().await;
+    let told: Vec<_> = second.accesses().iter().map(told).collect();
+    assert_eq!(told, [r#"1 https api.test GET /cgi/echo.sh ["token"] allow"#]);
+
+    let identity = kept.join("s1.egress");
+    let text = std::fs::read_to_string(&identity).unwrap();
+    assert!(text.contains(phantom.trim()) && !text.contains(SECRET));
+    second_client.delete(&second.state()).await.unwrap();
+    assert!(!identity.exists());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_open_when_its_client_leaves_is_cut_and_told() {
+    let server = Server::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let client = client(&state, &server, Some(SECRET));
+    let session = create(&client, brokered(&server)).await;
+    let open = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT api.test:{0} HTTP/1.1\\r\\nHost: api.test:{0}\\r\\n\\r\\n' >&3; \
+         head -n 1 <&3; touch up; cat <&3; touch cut",
+        server.port
+    );
+    session.spawn(ExecRequest::argv(["/bin/bash", "-c", &open])).await.unwrap();
+    sh(&session, "for i in $(seq 500); do [ -e up ] && break; sleep 0.02; done").await;
+    session.leave().await;
+    let accesses = session.accesses();
+    let told = accesses.iter().map(|access| (access.decision.as_str(), access.reason.as_deref()));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [("fail", Some("the process that carried it has left the sandbox"))]
+    );
+    let seen = sh(&session, "for i in $(seq 500); do [ -e cut ] && break; sleep 0.02; done; ls cut").await;
+    assert_eq!(seen, "cut\n");
+    session.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -24,3 +24,4 @@ mod stopping;
 mod terminals;
 mod unisolated;
 mod users;
+mod way_out;

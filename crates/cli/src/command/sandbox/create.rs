@@ -7,6 +7,7 @@ use mooring_manifest::Manifest;
 use mooring_sandbox::{CreateRequest, ExecRequest, Plan, SandboxClient, SandboxSession, SetUp};
 use mooring_snapshot::{NewSnapshot, Snapshot};
 
+use super::network;
 use super::record::{self, Found, Record};
 use crate::agent_file::{SandboxTable, read_manifest};
 use crate::args::sandbox::{CreateArgs, ForkArgs};
@@ -22,7 +23,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
     };
     let (table, id) = record::described(&args.new);
     record::refuse_taken(&home, &id)?;
-    let client = record::client(&home, &table)?;
+    let client = host::with_way_out(&home, record::client(&home, &table)?)?;
     client.check(&manifest)?;
     let credentials = lock::credentials(&manifest)?;
     let (support, backend) = (client.support(), client.backend_id());
@@ -34,6 +35,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace };
     let session = client.create(request).await?;
     let made = stage(&home, &plan, session.as_ref(), &manifest).await;
+    network::leave(session.as_ref()).await;
     let base = unless_failed(client.as_ref(), session.as_ref(), made).await?;
     keep(&home, table, &manifest, session.as_ref(), Some(base.id), None)?;
     crate::view::line(session.id())?;
@@ -60,10 +62,12 @@ pub(crate) async fn fork(args: &ForkArgs) -> Result<ExitCode, CommandError> {
     record::refuse_taken(&home, &id)?;
     let of = Found::find(&home, &args.of).await?;
     let manifest = record::manifest(&of.record)?;
-    let parent = of.session().await?;
+    // It gets the way out that the other one's manifest asks for.
+    let client = host::with_way_out(&home, of.client)?;
+    let parent = client.resume(of.record.state.clone()).await?;
     end_if_idle(parent.as_ref()).await?;
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace: None };
-    let (session, copied) = home.snapshots()?.fork(of.client.as_ref(), parent.as_ref(), request).await?;
+    let (session, copied) = home.snapshots()?.fork(client.as_ref(), parent.as_ref(), request).await?;
     let from = Some(of.record.id().to_owned());
     keep(&home, of.record.sandbox.clone(), &manifest, session.as_ref(), of.record.base.clone(), from)?;
     if copied {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mooring_sandbox::{Cursor, ExecRequest, Outcome, Process, Stdin, Stream};
+use mooring_sandbox::{Cursor, ExecRequest, Outcome, Process, SandboxSession, Stdin, Stream};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::network;
 use super::record::Found;
 use crate::args::sandbox::ExecArgs;
 use crate::command_error::CommandError;
@@ -35,9 +36,19 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<ExitCode, CommandError> {
         output_limit: KEPT,
         ..ExecRequest::argv(args.command)
     };
-    let session = found.start(&home).await?;
+    let session = found.attach(&home).await?;
+    let ran = run(session.as_ref(), request, args.interactive).await;
+    network::leave(session.as_ref()).await;
+    Ok(exit_code(ran?))
+}
+
+async fn run(
+    session: &dyn SandboxSession,
+    request: ExecRequest,
+    interactive: bool,
+) -> Result<Outcome, CommandError> {
     let process = session.spawn(request).await?;
-    let _feeding = args.interactive.then(|| feed(Arc::clone(&process)));
+    let _feeding = interactive.then(|| feed(Arc::clone(&process)));
     let outcome = tokio::select! {
         outcome = show(process.as_ref()) => outcome?,
         _ = tokio::signal::ctrl_c() => {
@@ -49,7 +60,7 @@ pub(crate) async fn exec(args: ExecArgs) -> Result<ExitCode, CommandError> {
     if !matches!(outcome, Outcome::Exited { .. }) {
         process.release().await?;
     }
-    Ok(exit_code(outcome))
+    Ok(outcome)
 }
 
 /// Prints what a process says until it has ended.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use mooring_sandbox::ExposedPort;
 use tokio::task::JoinSet;
 
+use super::network;
 use super::record::{self, Found};
 use crate::args::sandbox::PortsArgs;
 use crate::command_error::CommandError;
@@ -23,7 +24,7 @@ pub(crate) async fn ports(args: &PortsArgs) -> Result<ExitCode, CommandError> {
             "the sandbox's manifest exposes no port; write which, such as 8080, or 9000:8080",
         ));
     }
-    let session = found.start(&home).await?;
+    let session = found.attach(&home).await?;
     let mut serving = JoinSet::new();
     for (here, inside) in pairs {
         let mut port = ExposedPort::open(&session, inside, here)
@@ -32,9 +33,14 @@ pub(crate) async fn ports(args: &PortsArgs) -> Result<ExitCode, CommandError> {
         crate::view::line(&format!("{} -> {inside}", port.address()))?;
         serving.spawn(async move { port.failed().await });
     }
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
-        Some(ended) = serving.join_next() => {
+    let ended = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        ended = serving.join_next() => ended,
+    };
+    network::leave(session.as_ref()).await;
+    match ended {
+        None => Ok(ExitCode::SUCCESS),
+        Some(ended) => {
             let error = ended.map_err(|error| CommandError::failed(error.to_string()))?;
             Err(CommandError::failed(format!("cannot take connections any more: {error}")))
         }

@@ -1,7 +1,7 @@
 //! What is kept of a sandbox between commands, `STATE/sessions/ID.json`, and how one is found: its own record, or that
 //! of the run which worked in it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Record {
 
     /// Writes it as a whole.
     pub(crate) fn save(&self, home: &Home) -> Result<(), CommandError> {
-        let folder = folder(home);
+        let folder = home.sessions();
         fs_err::create_dir_all(&folder)?;
         let text =
             serde_json::to_vec_pretty(self).map_err(|error| CommandError::failed(error.to_string()))?;
@@ -67,7 +67,7 @@ impl Record {
 
     /// All records, the newest first.
     pub(crate) fn all(home: &Home) -> Result<Vec<Self>, CommandError> {
-        let entries = match fs_err::read_dir(folder(home)) {
+        let entries = match fs_err::read_dir(home.sessions()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
@@ -85,10 +85,14 @@ impl Record {
 
     /// Forgets it. One that is not there is no error.
     pub(crate) fn forget(home: &Home, id: &str) -> Result<(), CommandError> {
-        match fs_err::remove_file(folder(home).join(format!("{id}.json"))) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        // The second is what it knew its proxy by.
+        for file in [format!("{id}.json"), format!("{id}.egress")] {
+            match fs_err::remove_file(home.sessions().join(file)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
@@ -112,19 +116,33 @@ impl Found {
         Ok(Self { record, run, client })
     }
 
-    /// The session, not started.
+    /// The session, not started, for its files.
     pub(crate) async fn session(&self) -> Result<Arc<dyn SandboxSession>, CommandError> {
         Ok(self.client.resume(self.record.state.clone()).await?)
     }
 
-    /// The session, running.
+    /// The session, running, for its files.
     pub(crate) async fn start(&self, home: &Home) -> Result<Arc<dyn SandboxSession>, CommandError> {
+        self.start_with(home, self.client.as_ref()).await
+    }
+
+    /// The session, running, with the way out that its manifest asks for. Whoever is done takes leave of it by
+    /// [`super::network::leave`].
+    pub(crate) async fn attach(&self, home: &Home) -> Result<Arc<dyn SandboxSession>, CommandError> {
+        self.start_with(home, host::with_way_out(home, Arc::clone(&self.client))?.as_ref()).await
+    }
+
+    async fn start_with(
+        &self,
+        home: &Home,
+        client: &dyn SandboxClient,
+    ) -> Result<Arc<dyn SandboxSession>, CommandError> {
         if let Some((run, true)) = &self.run {
             return Err(CommandError::input(format!(
                 "run {run} works in this sandbox just now; wait for its end, or take a snapshot and restore that"
             )));
         }
-        let session = self.session().await?;
+        let session = client.resume(self.record.state.clone()).await?;
         session.start().await?;
         if self.run.is_none() {
             Record { used_ms: host::now_ms(), ..self.record.clone() }.save(home)?;
@@ -133,7 +151,7 @@ impl Found {
     }
 }
 
-/// The sandboxes of this description, which live on between commands.
+/// The sandboxes of this description, which live on between commands, without a way out.
 pub(crate) fn client(home: &Home, table: &SandboxTable) -> Result<Arc<dyn SandboxClient>, CommandError> {
     host::lingering_sandbox(home, table, LINGER)
 }
@@ -212,14 +230,40 @@ async fn of_run(home: &Home, name: &str) -> Result<Option<(Record, (RunId, bool)
     Ok(Some((record, (run, row.driven))))
 }
 
+/// The manifest of this digest, as a sandbox or a run has it: a snapshot keeps the digest alone. `None` where none has it
+/// any more.
+pub(crate) async fn manifest_of(home: &Home, digest: &str) -> Result<Option<Manifest>, CommandError> {
+    let own = Manifest::default();
+    let kept = Record::all(home)?.into_iter().filter_map(|record| manifest(&record).ok());
+    if let Some(found) = std::iter::once(own).chain(kept).find(|manifest| manifest.digest() == digest) {
+        return Ok(Some(found));
+    }
+    if !home.journal_file().exists() {
+        return Ok(None);
+    }
+    let journal = home.journal()?;
+    for row in journal.runs(None).await? {
+        let first = journal.read(&row.id, 0, 1).await?.pop().map(|record| record.event);
+        let Some(Event::RunStarted(started)) = first else { continue };
+        if started.manifest_digest != digest {
+            continue;
+        }
+        let mut manifest = Manifest::from_value(&started.manifest).map_err(|error| {
+            CommandError::failed(format!("the manifest of run {} cannot be read: {error}", row.id))
+        })?;
+        // Without isolation its root is where the workspace lay on this host.
+        if started.sandbox["options"]["isolation"] == "none" {
+            manifest.root = Manifest::default().root;
+        }
+        return Ok(Some(manifest));
+    }
+    Ok(None)
+}
+
 /// A record's manifest.
 pub(crate) fn manifest(record: &Record) -> Result<Manifest, CommandError> {
     Manifest::from_value(&record.manifest)
         .map_err(|error| CommandError::failed(format!("the manifest of sandbox {}: {error}", record.id())))
-}
-
-fn folder(home: &Home) -> PathBuf {
-    home.state.join("sessions")
 }
 
 fn read(path: &Path) -> Result<Record, CommandError> {

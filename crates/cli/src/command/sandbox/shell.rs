@@ -4,12 +4,13 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mooring_sandbox::{CommandLine, ExecRequest, Process, Stdin, TtySize};
+use mooring_sandbox::{CommandLine, ExecRequest, Outcome, Process, SandboxSession, Stdin, TtySize};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::exec::{exit_code, feed, show};
+use super::network;
 use super::record::Found;
 use crate::args::sandbox::ShellArgs;
 use crate::command_error::CommandError;
@@ -23,7 +24,13 @@ pub(crate) async fn shell(args: &ShellArgs) -> Result<ExitCode, CommandError> {
         ));
     }
     let found = Found::find(&home, &args.sandbox).await?;
-    let session = found.start(&home).await?;
+    let session = found.attach(&home).await?;
+    let ran = run(session.as_ref(), args).await;
+    network::leave(session.as_ref()).await;
+    Ok(exit_code(ran?))
+}
+
+async fn run(session: &dyn SandboxSession, args: &ShellArgs) -> Result<Outcome, CommandError> {
     let mut request = ExecRequest::new(CommandLine::Shell {
         line: "if command -v bash > /dev/null; then exec bash -i; else exec sh -i; fi".into(),
         shell: None,
@@ -40,7 +47,7 @@ pub(crate) async fn shell(args: &ShellArgs) -> Result<ExitCode, CommandError> {
     let outcome = show(process.as_ref()).await;
     drop(raw);
     process.release().await?;
-    Ok(exit_code(outcome?))
+    outcome
 }
 
 fn size() -> Result<TtySize, CommandError> {

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::CreateRequest;
+use mooring_sandbox::{CreateRequest, check_support};
 use mooring_snapshot::{NewSnapshot, Snapshot, SnapshotStore};
 
 use super::create::{keep, unless_failed};
+use super::network;
 use super::record::{self, Found, one_of};
 use crate::args::sandbox::{DiffArgs, RestoreArgs, SnapshotArgs};
 use crate::command_error::CommandError;
@@ -58,11 +59,9 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode, CommandError>
     }
     let (table, id) = record::described(&args.new);
     record::refuse_taken(&home, &id)?;
-    let manifest = match Found::find(&home, &snapshot.session).await {
-        Ok(found) => record::manifest(&found.record)?,
-        Err(_) => Manifest::default(),
-    };
-    let client = record::client(&home, &table)?;
+    let manifest = manifest_of(&home, &snapshot).await?;
+    let client = host::with_way_out(&home, record::client(&home, &table)?)?;
+    check_support(&manifest, &client.support(), client.backend_id())?;
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace: None };
     let session = client.create(request).await?;
     let restored = async {
@@ -70,10 +69,28 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode, CommandError>
         Ok(store.restore(&snapshot.id, session.as_ref()).await?)
     };
     let restored = restored.await;
+    network::leave(session.as_ref()).await;
     unless_failed(client.as_ref(), session.as_ref(), restored).await?;
     keep(&home, table, &manifest, session.as_ref(), Some(snapshot.id.clone()), Some(snapshot.id))?;
     crate::view::line(session.id())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The manifest that a snapshot's workspace had. What it asks for is granted anew, by this machine's operator and to the
+/// new sandbox.
+async fn manifest_of(home: &Home, snapshot: &Snapshot) -> Result<Manifest, CommandError> {
+    let Some(mut manifest) = record::manifest_of(home, &snapshot.manifest_digest).await? else {
+        crate::view::note(&format!(
+            "no sandbox and no run has the manifest of snapshot {} any more (digest {}): it is restored without the users, \
+             the environment, the limits and the network of that manifest",
+            snapshot.id, snapshot.manifest_digest
+        ));
+        return Ok(Manifest::default());
+    };
+    if manifest.extension.image.take().is_some() {
+        crate::view::note("its manifest names an image, which is left out: sandboxes by hand are local ones");
+    }
+    Ok(manifest)
 }
 
 pub(crate) async fn diff(args: &DiffArgs) -> Result<ExitCode, CommandError> {
