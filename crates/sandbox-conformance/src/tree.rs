@@ -3,16 +3,16 @@
 //! The digest is that of snapshots, taken of what lies in the sandbox afterwards and not of what was sent. It is over
 //! paths, kinds, modes, owners by name, times and contents.
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{Plan, materialise};
+use mooring_sandbox::{CreateRequest, Plan, materialise};
 use mooring_snapshot::SnapshotStore;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, unique};
 
 /// What [`manifest`] becomes without groups. It changes with the manifest below and with the form of snapshots, and for
 /// no other reason.
@@ -22,22 +22,30 @@ const DIGEST: &str = "125750a3ef2f648de5b182d58181f514c0ec918d38eadcd3bf8d747414
 const DIGEST_WITH_GROUPS: &str = "655032d0e09381be87190fca9d5600659b184e8bda4beb1fbe5d9a22f8e0ade5";
 
 pub(crate) async fn a_manifest_is_one_tree_on_every_backend(bench: &Bench) {
-    let found = digest_of(bench, manifest(&Value::Null, &Value::Null)).await;
-    assert_eq!(found.0, DIGEST, "what is there:\n{}", found.1);
+    // In a directory of the caller's too, whoever that is.
+    let callers = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        chown(callers.path(), Some(2345), Some(2345)).unwrap();
+    }
+    for workspace in [None, Some(callers.path().to_owned())] {
+        let found = digest_of(bench, manifest(&Value::Null, &Value::Null), workspace).await;
+        assert_eq!(found.0, DIGEST, "what is there:\n{}", found.1);
+    }
     if !bench.client.support().users {
         return bench.left_out("it has one user, and refuses groups");
     }
     let team = json!({ "name": "team", "users": [{ "name": "bob" }] });
-    let found = digest_of(bench, manifest(&team, &json!({ "name": "ann" }))).await;
+    let found = digest_of(bench, manifest(&team, &json!({ "name": "ann" })), None).await;
     assert_eq!(found.0, DIGEST_WITH_GROUPS, "what is there:\n{}", found.1);
 }
 
 /// The digest of what a manifest became, and the tree as a command sees it.
-async fn digest_of(bench: &Bench, manifest: Manifest) -> (String, String) {
+async fn digest_of(bench: &Bench, manifest: Manifest, workspace: Option<PathBuf>) -> (String, String) {
     let base = tempfile::tempdir().unwrap();
     fill(base.path());
     let plan = Plan::new(&manifest, base.path(), &bench.client.support(), bench.client.backend_id()).unwrap();
-    let sandbox = bench.with_manifest(manifest).await;
+    let request = CreateRequest { session_id: unique("s"), manifest, workspace };
+    let sandbox = bench.start(&bench.client, request).await;
     materialise(&plan, sandbox.session.as_ref()).await.unwrap();
     let store = SnapshotStore::open(&base.path().join("snapshots")).unwrap();
     let digest = store.look(sandbox.session.as_ref()).await.unwrap().to_string();
