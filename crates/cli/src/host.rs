@@ -12,7 +12,7 @@ use mooring_journal::Journal;
 use mooring_manifest::extension::Size;
 use mooring_mcp::McpServers;
 use mooring_model::{Limiter, ModelClient, ModelOptions, ModelSpec, Route, ScriptModel, Secret};
-use mooring_mounts::{MountFailure, Mounts};
+use mooring_mounts::Mounts;
 use mooring_sandbox::{SandboxClient, Storage};
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
 use mooring_sandbox_local::{HostGrant, IsolationLevel, Limits, LocalOptions, LocalSandboxClient};
@@ -343,11 +343,9 @@ pub(crate) fn operator(config: &Config) -> Result<Operator, CommandError> {
     Ok(operator)
 }
 
-/// Serves mounts as this machine's operator says. What fails is told to the person at the terminal, since the command
-/// that looked has only a number.
+/// Serves mounts as this machine's operator says.
 fn storage(config: &Config) -> Result<Arc<dyn Storage>, CommandError> {
-    let tell = |failure: &MountFailure| crate::view::note(&failure.to_string());
-    Ok(Arc::new(Mounts::new(operator(config)?, Arc::new(tell))))
+    Ok(Arc::new(Mounts::new(operator(config)?)))
 }
 
 /// `github-token` is `MOOR_SECRET_GITHUB_TOKEN`.

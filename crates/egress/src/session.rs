@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mooring_sandbox::{
     Access, ArchiveReader, ArchiveWriter, BoxFuture, ByteStream, EGRESS_PORT, EgressHandler, ExecRequest,
-    FileStat, HostWorkspace, Isolation, Outcome, Ports, Process, SandboxError, SandboxSession, SessionState,
-    Stdin, WriteOptions,
+    FileStat, HostWorkspace, Isolation, MountFailure, Outcome, Ports, Process, SandboxError, SandboxSession,
+    SessionState, Stdin, WriteOptions,
 };
 
 use crate::egress::{Config, Egress};
@@ -248,6 +248,10 @@ impl SandboxSession for EgressSession {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.leave_now())
+    }
+
+    fn mount_failures(&self) -> Vec<MountFailure> {
+        self.inner.mount_failures()
     }
 
     fn accesses(&self) -> Vec<Access> {

@@ -316,10 +316,13 @@ impl<'h> Driver<'h> {
         }
     }
 
-    /// What a sandbox sent out, or was refused, since it was asked last.
-    fn note_accesses(&mut self, session: &dyn SandboxSession) -> Result<(), HarnessError> {
+    /// What a sandbox sent out or was refused, and what its mounts could not do, since it was asked last.
+    fn note_sandbox(&mut self, session: &dyn SandboxSession) -> Result<(), HarnessError> {
         for access in session.accesses() {
             self.fold(stage::egress(session.id(), access))?;
+        }
+        for failure in session.mount_failures() {
+            self.fold(stage::mount_failed(session.id(), failure))?;
         }
         Ok(())
     }
@@ -355,7 +358,7 @@ impl<'h> Driver<'h> {
         // What its open connections carried is known once they have ended.
         if let Some(session) = self.session.take() {
             self.stop(session.as_ref()).await;
-            self.note_accesses(session.as_ref())?;
+            self.note_sandbox(session.as_ref())?;
         }
         self.push(Event::RunFinished(*finished))?;
         self.flush(Durability::Power).await?;
@@ -366,10 +369,10 @@ impl<'h> Driver<'h> {
         (self.host.now_ms)()
     }
 
-    /// Folds an event, to be appended with the next flush, after what the sandbox sent out meanwhile.
+    /// Folds an event, to be appended with the next flush, after what the sandbox did meanwhile.
     fn push(&mut self, event: Event) -> Result<(), HarnessError> {
         if let Some(session) = self.session.clone() {
-            self.note_accesses(session.as_ref())?;
+            self.note_sandbox(session.as_ref())?;
         }
         self.fold(event)
     }

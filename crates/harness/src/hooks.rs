@@ -15,8 +15,8 @@ use mooring_capability::BoxFuture;
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
     CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, GuardrailChecked, HandedOff,
-    ModelCompleted, ModelFailed, ModelRequested, OutputChecked, RunFinished, RunStarted, SandboxLost,
-    SandboxReady, SandboxRequested, SnapshotFailed, SnapshotTaken, ToolCompleted, ToolRequested,
+    ModelCompleted, ModelFailed, ModelRequested, MountFailed, OutputChecked, RunFinished, RunStarted,
+    SandboxLost, SandboxReady, SandboxRequested, SnapshotFailed, SnapshotTaken, ToolCompleted, ToolRequested,
     ToolSuspended,
 };
 use mooring_journal::{Event, Record, RunId};
@@ -113,6 +113,8 @@ hooks! {
         context: ContextAdded,
         /// Something in it asked for the network, and was let through or refused.
         egress: Egress,
+        /// Storage that is mounted in it could not do something.
+        mount_failed: MountFailed,
         /// A snapshot of the workspace was taken.
         snapshot: SnapshotTaken,
         /// One could not be taken.

@@ -621,7 +621,7 @@ impl State {
                 };
                 self.finished = Some(finished.clone());
             }
-            Event::Reward(_) | Event::Egress(_) => {}
+            Event::Reward(_) | Event::Egress(_) | Event::MountFailed(_) => {}
             Event::Unknown(fields) => {
                 let kind = fields.get("type").and_then(Value::as_str).unwrap_or("?").to_owned();
                 return Err(FoldError::Unknown { seq, kind });

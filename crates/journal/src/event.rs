@@ -90,6 +90,8 @@ pub enum Event {
     HandedOff(Box<HandedOff>),
     /// The sandbox sent something out, or was refused it.
     Egress(Box<Egress>),
+    /// Storage that is mounted in the sandbox could not do something.
+    MountFailed(MountFailed),
     /// The run was brought here from another journal, where all events before this one were written.
     RunImported(RunImported),
     /// The run is a fork: all events before this one but the first are those of another run.
@@ -736,6 +738,23 @@ pub struct Egress {
     pub bytes_down: u64,
     /// How long they took together, in milliseconds.
     pub duration_ms: u64,
+}
+
+/// Storage that is mounted in the sandbox could not do something. The command that looked has only a number for it. Each
+/// thing is told once while the sandbox runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountFailed {
+    /// The sandbox session.
+    pub session_id: String,
+    /// Where the mount is, relative to the workspace.
+    pub mount: String,
+    /// What was tried: `read`, `list`, `write` and the like.
+    pub operation: String,
+    /// The path below the mount; empty for the mount itself.
+    pub path: String,
+    /// Why it failed: what the server said, without any secret.
+    pub reason: String,
 }
 
 /// A guardrail looked at something and said what it thinks of it.

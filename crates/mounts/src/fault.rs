@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fuser::Errno;
+use mooring_sandbox::MountFailure;
 
 /// Most different failures of one mount that are told.
 const ROOM: usize = 100;
@@ -13,29 +14,8 @@ const ROOM: usize = 100;
 /// How much of a server's answer is told.
 const SAID: usize = 400;
 
-/// Something that a mount could not do.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MountFailure {
-    /// Where the mount is, relative to the workspace.
-    pub mount: String,
-    /// The session.
-    pub session_id: String,
-    /// What was tried.
-    pub operation: &'static str,
-    /// The path below the mount; empty for the mount itself.
-    pub path: String,
-    /// Why it failed: what the server said, without any secret.
-    pub reason: String,
-}
-
-impl fmt::Display for MountFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount {}: cannot {} '{}': {}", self.mount, self.operation, self.path, self.reason)
-    }
-}
-
-/// Is told what fails, each thing once.
-pub type Observer = Arc<dyn Fn(&MountFailure) + Send + Sync>;
+/// What failed and was not asked for yet, with the sessions.
+pub(crate) type Failures = Arc<Mutex<Vec<(String, MountFailure)>>>;
 
 /// Why an operation failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -176,14 +156,14 @@ pub(crate) struct Faults {
     pub(crate) session_id: String,
     /// What must never be told.
     pub(crate) secrets: Vec<String>,
-    pub(crate) observer: Observer,
+    pub(crate) failures: Failures,
     /// What was told: the same failure has other words each time, such as how long it took.
     told: Mutex<HashSet<(&'static str, String, std::mem::Discriminant<Fault>)>>,
 }
 
 impl Faults {
-    pub(crate) fn new(mount: String, session_id: String, secrets: Vec<String>, observer: Observer) -> Self {
-        Self { mount, session_id, secrets, observer, told: Mutex::default() }
+    pub(crate) fn new(mount: String, session_id: String, secrets: Vec<String>, failures: Failures) -> Self {
+        Self { mount, session_id, secrets, failures, told: Mutex::default() }
     }
 
     /// Tells a failure, where its number does not say enough.
@@ -193,8 +173,7 @@ impl Faults {
         }
         let failure = MountFailure {
             mount: self.mount.clone(),
-            session_id: self.session_id.clone(),
-            operation,
+            operation: operation.to_owned(),
             path: path.to_owned(),
             reason: self.clean(&fault.to_string()),
         };
@@ -203,7 +182,8 @@ impl Faults {
             told.len() < ROOM && told.insert((operation, path.to_owned(), std::mem::discriminant(fault)))
         };
         if new {
-            (self.observer)(&failure);
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.push((self.session_id.clone(), failure));
         }
     }
 

@@ -21,39 +21,41 @@ mod volume;
 mod write;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use fuser::{Config, SessionACL};
 use mooring_egress::Operator;
-use mooring_sandbox::{SandboxError, Serving, Storage, StorageMount};
+use mooring_sandbox::{MountFailure, SandboxError, Serving, Storage, StorageMount};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket::Bucket;
-use crate::fault::Faults;
+use crate::fault::{Failures, Faults};
 use crate::filesystem::Mounted;
 use crate::volume::Volume;
-
-pub use fault::{MountFailure, Observer};
 
 /// Serves mounts, as the operator allows.
 pub struct Mounts {
     operator: Arc<Operator>,
-    observer: Observer,
+    failures: Failures,
 }
 
 impl Mounts {
-    /// Serves mounts with the operator's secrets, where the operator lets them lead. What fails is told to `observer`,
-    /// each thing once for a mount.
-    pub fn new(operator: Operator, observer: Observer) -> Self {
+    /// Serves mounts with the operator's secrets, where the operator lets them lead.
+    pub fn new(operator: Operator) -> Self {
         // The program's own, where it has chosen one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { operator: Arc::new(operator), observer }
+        Self { operator: Arc::new(operator), failures: Failures::default() }
     }
 }
 
 impl Storage for Mounts {
     fn check(&self, mount: &StorageMount) -> Result<(), SandboxError> {
         bucket::open(mount, &self.operator).map(drop)
+    }
+
+    fn failures(&self, session_id: &str) -> Vec<MountFailure> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.extract_if(.., |(session, _)| session == session_id).map(|(_, failure)| failure).collect()
     }
 
     fn serve(
@@ -73,7 +75,7 @@ impl Storage for Mounts {
             mount.path.clone(),
             session_id.to_owned(),
             bucket.secrets.clone(),
-            Arc::clone(&self.observer),
+            Arc::clone(&self.failures),
         );
         let volume = Arc::new(Volume::new(bucket, faults));
         let ended = CancellationToken::new();

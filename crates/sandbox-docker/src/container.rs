@@ -94,6 +94,10 @@ impl Launch for DockerLaunch {
         })
     }
 
+    fn storage(&self) -> Option<&dyn Storage> {
+        self.storage.as_deref()
+    }
+
     fn closed_network(&self) -> bool {
         !self.stored.unrestricted
     }

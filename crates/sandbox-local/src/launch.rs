@@ -145,6 +145,10 @@ impl Launch for LocalLaunch {
         self.stored.isolation == Level::Namespaces
     }
 
+    fn storage(&self) -> Option<&dyn Storage> {
+        self.storage.as_deref()
+    }
+
     fn serve_mounts(&self) -> BoxFuture<'_, Result<Vec<Box<dyn Serving>>, SandboxError>> {
         Box::pin(async move {
             let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -42,7 +42,7 @@ pub use network::{Access, ByteStream, Duplex, EGRESS_PORT, Egress, EgressHandler
 pub use none::NoSandbox;
 pub use plan::Plan;
 pub use session::{HostWorkspace, Isolation, SandboxSession};
-pub use storage::{Serving, Storage, StorageMount, StorageSource, refuse_literal_secrets};
+pub use storage::{MountFailure, Serving, Storage, StorageMount, StorageSource, refuse_literal_secrets};
 pub use support::check_support;
 
 /// A boxed future, for the object-safe traits.

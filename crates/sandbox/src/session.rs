@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, ArchiveReader, ArchiveWriter, BoxFuture, Egress, ExecRequest, ExecResult, FileStat, Ports,
-    Process, SandboxError, SessionState, WriteOptions, collect,
+    Access, ArchiveReader, ArchiveWriter, BoxFuture, Egress, ExecRequest, ExecResult, FileStat, MountFailure,
+    Ports, Process, SandboxError, SessionState, WriteOptions, collect,
 };
 
 /// What isolation a session really has, as found out when it started. Recorded with every session.
@@ -174,6 +174,11 @@ pub trait SandboxSession: Send + Sync + std::fmt::Debug {
     /// What went out, or was refused, and is over, since this was asked last. Whoever runs the session asks often, and
     /// records it.
     fn accesses(&self) -> Vec<Access> {
+        Vec::new()
+    }
+
+    /// What its mounts could not do since this was asked last.
+    fn mount_failures(&self) -> Vec<MountFailure> {
         Vec::new()
     }
 }

@@ -5,6 +5,7 @@
 //! are the names of secrets, never their values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
 
 use mooring_manifest::{AzureBlob, EntryKind, Gcs, Manifest, Mount, Pattern, Provider, R2, S3};
@@ -39,6 +40,25 @@ pub enum StorageSource {
     AzureBlob(AzureBlob),
 }
 
+/// Something that a mount could not do. The command that looked has only a number for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MountFailure {
+    /// Where the mount is, relative to the workspace.
+    pub mount: String,
+    /// What was tried.
+    pub operation: String,
+    /// The path below the mount; empty for the mount itself.
+    pub path: String,
+    /// Why it failed: what the server said, without any secret.
+    pub reason: String,
+}
+
+impl fmt::Display for MountFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mount {}: cannot {} '{}': {}", self.mount, self.operation, self.path, self.reason)
+    }
+}
+
 /// Serves storage to sandboxes.
 pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Serves the mount on the device that was opened for it, until what is returned is dropped: then everything that
@@ -59,6 +79,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`Storage::serve`].
     fn check(&self, mount: &StorageMount) -> Result<(), SandboxError>;
+
+    /// What failed in a session's mounts since this was asked last, each thing once.
+    fn failures(&self, session_id: &str) -> Vec<MountFailure>;
 }
 
 /// A mount that is served, until this is dropped.

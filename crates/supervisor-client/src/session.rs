@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mooring_sandbox::{
     ArchiveReader, ArchiveWriter, BoxFuture, ByteStream, CommandLine, Egress, EgressHandler, ExecRequest,
-    FileStat, HostWorkspace, Isolation, Ports, Process, SandboxError, SandboxSession, Serving, SessionState,
-    Stdin, WriteOptions,
+    FileStat, HostWorkspace, Isolation, MountFailure, Ports, Process, SandboxError, SandboxSession, Serving,
+    SessionState, Stdin, Storage, WriteOptions,
 };
 use mooring_supervisor::wire::{Call, Input, Reply, Spawn};
 use mooring_supervisor::{MAX_PAYLOAD, Ready, Setup};
@@ -46,6 +46,11 @@ pub trait Launch: Send + Sync + std::fmt::Debug {
 
     /// Whether a sandbox has no other way out than [`Egress`].
     fn closed_network(&self) -> bool;
+
+    /// Who serves what is mounted in it.
+    fn storage(&self) -> Option<&dyn Storage> {
+        None
+    }
 
     /// Called when a supervisor that was launched is up. Serves what is mounted in it, until what it gives is dropped.
     fn serve_mounts(&self) -> BoxFuture<'_, Result<Vec<Box<dyn Serving>>, SandboxError>> {
@@ -411,6 +416,10 @@ impl SandboxSession for SupervisedSession {
 
     fn ports(&self) -> Option<&dyn Ports> {
         Some(self)
+    }
+
+    fn mount_failures(&self) -> Vec<MountFailure> {
+        self.launch.storage().map(|storage| storage.failures(&self.state.session_id)).unwrap_or_default()
     }
 
     fn egress(&self) -> Option<&dyn Egress> {

@@ -157,6 +157,15 @@ impl Story {
                 format!("\n{BOLD}{}{BOLD:#} {DIM}goes on{DIM:#}\n", safe(&handed.to))
             }
             Event::Egress(egress) => self.egress(egress),
+            Event::MountFailed(failed) => {
+                let tried = format!("{} {}", failed.operation, failed.path);
+                format!(
+                    "  {BAD}mount {} cannot {}{BAD:#}  {DIM}· {}{DIM:#}\n",
+                    safe(&failed.mount),
+                    one_line(tried.trim_end(), 100),
+                    one_line(&failed.reason, 150)
+                )
+            }
             Event::RunForked(forked) => {
                 let said: Vec<String> = forked.input.iter().map(item_text).collect();
                 let said =

@@ -20,6 +20,7 @@ mod kill_team;
 mod manifest;
 mod mcp;
 mod moor;
+mod mounts;
 mod network;
 mod ordinary_user;
 mod outputs;

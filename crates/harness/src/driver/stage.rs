@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_capability::workspace_context;
-use mooring_journal::event::{ContextAdded, Egress, Exposed, SandboxLost, SandboxReady, SandboxRequested};
+use mooring_journal::event::{
+    ContextAdded, Egress, Exposed, MountFailed, SandboxLost, SandboxReady, SandboxRequested,
+};
 use mooring_journal::{Durability, Event};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{
-    Access, CreateRequest, ExposedPort, Plan, SandboxClient, SandboxError, SandboxSession, SessionState,
-    materialise,
+    Access, CreateRequest, ExposedPort, MountFailure, Plan, SandboxClient, SandboxError, SandboxSession,
+    SessionState, materialise,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -190,6 +192,12 @@ pub(super) async fn plan(
 
 fn exposed(port: &ExposedPort) -> Exposed {
     Exposed { port: port.inside(), address: port.address().to_string() }
+}
+
+/// What a mount could not do, as an event.
+pub(super) fn mount_failed(session_id: &str, failure: MountFailure) -> Event {
+    let MountFailure { mount, operation, path, reason } = failure;
+    Event::MountFailed(MountFailed { session_id: session_id.into(), mount, operation, path, reason })
 }
 
 /// What went out of a sandbox, as an event.

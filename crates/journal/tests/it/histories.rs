@@ -9,9 +9,9 @@ use std::sync::Arc;
 use mooring_journal::event::{
     ApprovalAnswered, ApprovalRequested, BudgetGranted, CancelRequested, Compacted, CompactionFailed,
     CompactionRequested, ContextAdded, DeadlinePassed, DriverAttached, Egress, Exposed, GuardrailChecked,
-    HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, OutputChecked, Parent, Reward,
-    RunError, RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady, SandboxRequested,
-    SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
+    HandedOff, History, Member, ModelCompleted, ModelFailed, ModelRequested, MountFailed, OutputChecked,
+    Parent, Reward, RunError, RunFinished, RunForked, RunImported, RunStarted, SandboxLost, SandboxReady,
+    SandboxRequested, SnapshotFailed, SnapshotTaken, Tenant, ToolCompleted, ToolRequested, ToolSuspended,
 };
 use mooring_journal::{Append, Claim, Durability, Event, Journal, Record, RunId, SqliteJournal, Stamped};
 use serde_json::json;
@@ -55,6 +55,7 @@ fn every_history_loads_and_is_written_back_the_same() {
             "v1-egress.jsonl",
             "v1-every-event.jsonl",
             "v1-guardrails.jsonl",
+            "v1-mounts.jsonl",
             "v1-moved.jsonl",
             "v1-ports.jsonl",
             "v1-snapshots.jsonl",
@@ -369,6 +370,13 @@ fn every_event() -> Vec<Record> {
             items: Some(vec![json!({"type": "message"})]),
             filter: "folded".to_owned(),
         })),
+        Event::MountFailed(MountFailed {
+            session_id: "sandbox-1".into(),
+            mount: "data".into(),
+            operation: "read".into(),
+            path: "reports/may.csv".into(),
+            reason: "access was denied; check the mount's credentials: AccessDenied".into(),
+        }),
         Event::Egress(Box::new(Egress {
             session_id: "session".to_owned(),
             protocol: "https".to_owned(),

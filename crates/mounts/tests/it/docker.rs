@@ -1,7 +1,6 @@
 //! The same in a container, on a real engine.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use mooring_sandbox::{CreateRequest, SandboxClient as _};
 use mooring_sandbox_docker::{DockerOptions, DockerSandboxClient};
@@ -27,15 +26,14 @@ async fn a_container_has_mounts_in_a_container_and_leaves_nothing() {
     let mut entry = s3(&server.url);
     entry["read_only"] = json!(false);
     let state = tempfile::tempdir().unwrap();
-    let failures = Arc::default();
     let options = DockerOptions { image: Some(IMAGE.into()), ..DockerOptions::new(socket, state.path()) };
-    let client = DockerSandboxClient::new(options).with_storage(storage(&failures));
+    let client = DockerSandboxClient::new(options).with_storage(storage());
     assert!(client.support().mounts);
     let session_id = format!("mounts-{}", std::process::id());
     let request = CreateRequest { session_id, manifest: manifest(entry, s3_keys()), workspace: None };
     let session = client.create(request).await.unwrap();
     session.start().await.unwrap();
-    let bench = Bench { session, failures, state };
+    let bench = Bench { session, failures: std::sync::Mutex::default(), state };
     assert_eq!(bench.said("cat m/in/a; wc -c < m/large; stat -c %U m/in/a").await, "a\n3145728\nagent\n");
     assert_eq!(bench.said("echo 2 > m/b && cat m/b").await, "2\n");
     assert!(server.python("print(get('b'))").contains('2'));

@@ -1,7 +1,5 @@
 //! What stays outside, what is kept, and what comes back.
 
-use std::sync::{Arc, Mutex};
-
 use mooring_sandbox::SandboxClient as _;
 
 use crate::support::{Bench, SECRET, Server, client, manifest, s3, s3_keys};
@@ -36,8 +34,7 @@ async fn a_session_that_comes_back_has_its_mount_again() {
     let bench = Bench::new(manifest(s3(&server.url), s3_keys())).await;
     bench.said("cat m/a && echo mine > own").await;
     bench.session.stop().await.unwrap();
-    let failures = Arc::new(Mutex::default());
-    let again = client(bench.state.path(), &failures);
+    let again = client(bench.state.path());
     let session = again.resume(bench.kept()).await.unwrap();
     session.start().await.unwrap();
     let ran = session.exec(mooring_sandbox::ExecRequest::shell("cat m/a own")).await.unwrap();

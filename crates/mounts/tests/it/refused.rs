@@ -1,7 +1,5 @@
 //! What is refused before anything starts, by name and with the next step.
 
-use std::sync::{Arc, Mutex};
-
 use mooring_manifest::Manifest;
 use mooring_sandbox::{CreateRequest, Plan, SandboxClient as _, refuse_literal_secrets};
 use mooring_sandbox_local::{IsolationLevel, LocalOptions, LocalSandboxClient};
@@ -11,7 +9,7 @@ use crate::support::{client, manifest, s3, s3_keys, strategy};
 
 fn planned(entry: Value) -> String {
     let state = tempfile::tempdir().unwrap();
-    let client = client(state.path(), &Arc::new(Mutex::default()));
+    let client = client(state.path());
     let manifest = Manifest::from_value(&json!({ "entries": { "m": entry } })).unwrap();
     Plan::new(&manifest, state.path(), &client.support(), "local").unwrap_err().to_string()
 }
@@ -53,7 +51,7 @@ fn a_secret_in_a_manifest_is_refused_before_it_is_recorded() {
 
 async fn start(manifest: Manifest) -> String {
     let state = tempfile::tempdir().unwrap();
-    let client = client(state.path(), &Arc::new(Mutex::default()));
+    let client = client(state.path());
     let request = CreateRequest { session_id: "refused".into(), manifest, workspace: None };
     let session = client.create(request).await.unwrap();
     session.start().await.unwrap_err().to_string()

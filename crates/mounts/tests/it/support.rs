@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mooring_egress::{HostPattern, Operator, SecretValue};
 use mooring_manifest::Manifest;
-use mooring_mounts::{MountFailure, Mounts};
+use mooring_mounts::Mounts;
 use mooring_sandbox::{
     CreateRequest, ExecRequest, Outcome, SandboxClient as _, SandboxSession, SessionState,
 };
@@ -154,7 +154,7 @@ pub(crate) fn manifest(entry: Value, options: Value) -> Manifest {
 /// A sandbox, and what failed in its mounts.
 pub(crate) struct Bench {
     pub(crate) session: Arc<dyn SandboxSession>,
-    pub(crate) failures: Arc<Mutex<Vec<MountFailure>>>,
+    pub(crate) failures: Mutex<Vec<String>>,
     pub(crate) state: tempfile::TempDir,
 }
 
@@ -167,34 +167,29 @@ pub(crate) struct Ran {
 }
 
 /// A client whose mounts may reach this machine, and which knows some secrets.
-pub(crate) fn client(state: &Path, failures: &Arc<Mutex<Vec<MountFailure>>>) -> LocalSandboxClient {
-    LocalSandboxClient::new(LocalOptions { storage: Some(storage(failures)), ..LocalOptions::new(state) })
+pub(crate) fn client(state: &Path) -> LocalSandboxClient {
+    LocalSandboxClient::new(LocalOptions { storage: Some(storage()), ..LocalOptions::new(state) })
 }
 
 /// Who serves them.
-pub(crate) fn storage(failures: &Arc<Mutex<Vec<MountFailure>>>) -> Arc<Mounts> {
+pub(crate) fn storage() -> Arc<Mounts> {
     let secrets: BTreeMap<&str, &str> =
         [("id", "AKIAEXAMPLE"), ("key", SECRET), ("azure", KEY), ("token-key", "c2VjcmV0IG9mIG5vYm9keQ==")]
             .into();
-    let failures = Arc::clone(failures);
     let mut operator =
         Operator::new(Arc::new(move |name: &str| secrets.get(name).map(|value| SecretValue::new(*value))));
     operator.private.push(HostPattern::parse("127.0.0.1").unwrap());
-    Arc::new(Mounts::new(
-        operator,
-        Arc::new(move |failure: &MountFailure| failures.lock().unwrap().push(failure.clone())),
-    ))
+    Arc::new(Mounts::new(operator))
 }
 
 impl Bench {
     pub(crate) async fn new(manifest: Manifest) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let failures = Arc::default();
-        let client = client(state.path(), &failures);
+        let client = client(state.path());
         let request = CreateRequest { session_id: "mounts".into(), manifest, workspace: None };
         let session = client.create(request).await.unwrap();
         session.start().await.unwrap();
-        Self { session, failures, state }
+        Self { session, failures: Mutex::default(), state }
     }
 
     pub(crate) fn kept(&self) -> SessionState {
@@ -214,11 +209,13 @@ impl Bench {
     /// What a command that must succeed says.
     pub(crate) async fn said(&self, command: &str) -> String {
         let ran = self.run(command).await;
-        assert_eq!(ran.code, 0, "{command}: {ran:?} {:?}", self.failures.lock().unwrap());
+        assert_eq!(ran.code, 0, "{command}: {ran:?} {:?}", self.told());
         ran.out
     }
 
     pub(crate) fn told(&self) -> Vec<String> {
-        self.failures.lock().unwrap().iter().map(ToString::to_string).collect()
+        let mut failures = self.failures.lock().unwrap();
+        failures.extend(self.session.mount_failures().iter().map(ToString::to_string));
+        failures.clone()
     }
 }
