@@ -103,14 +103,13 @@ impl State {
                 "the run took {} turns, its limit, without an answer. Raise max_turns in the agent's [limits]",
                 self.spent.turns
             );
-            return self.finish(Status::Failed, None, Some(error("max_turns", message)));
+            return self.finish(Status::Failed, self.so_far(), Some(error("max_turns", message)));
         }
         if let Some(part) = self.compaction_due() {
             return Next::Compact(part);
         }
         if let Some(overflow) = &self.compactions.overflow {
-            let text = self.last_answer.as_ref().map(|answer| answer.text.clone());
-            return self.finish(Status::Failed, text.filter(|text| !text.is_empty()), Some(overflow.clone()));
+            return self.finish(Status::Failed, self.so_far(), Some(overflow.clone()));
         }
         if let Some(resource) = self.no_room() {
             return self.exhausted(self.over(resource));
@@ -123,9 +122,12 @@ impl State {
 
     /// The run ends with what it has.
     fn exhausted(&self, message: String) -> Next {
-        let output =
-            self.last_answer.as_ref().map(|answer| answer.text.clone()).filter(|text| !text.is_empty());
-        self.finish(Status::Failed, output, Some(error("budget_exhausted", message)))
+        self.finish(Status::Failed, self.so_far(), Some(error("budget_exhausted", message)))
+    }
+
+    /// What the model said last, where it said something.
+    fn so_far(&self) -> Option<String> {
+        self.last_answer.as_ref().map(|answer| answer.text.clone()).filter(|text| !text.is_empty())
     }
 
     /// Whether a snapshot is wanted of what the workspace holds now.
