@@ -96,7 +96,14 @@ async fn answer(
     let run = top(&journal, run).await?;
     match answered {
         Answered::Recorded => crate::view::line(&format!("{word}; go on with: moor resume {run}"))?,
-        Answered::Before(decision) => crate::view::line(&format!("answered before: {decision}"))?,
+        Answered::Before(decision) if allow == (decision == "allow") => {
+            crate::view::line(&format!("answered before: {decision}"))?;
+        }
+        Answered::Before(decision) => {
+            return Err(CommandError::input(format!(
+                "'{id}' was answered before: {decision}. An answer stays as it was given; `moor show {run}` tells by whom"
+            )));
+        }
         Answered::Expired => {
             return Err(CommandError::input(format!(
                 "the time to answer '{id}' has passed, and the call counts as denied; go on with: moor resume {run}"
