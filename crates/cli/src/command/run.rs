@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mooring_harness::{Finished, HarnessError, Host, NewRun, Observer, Terms};
 use mooring_journal::RunId;
-use mooring_model::{Item, Prices};
+use mooring_model::Item;
 use serde_json::json;
 
 use crate::agent_file::{AgentFile, Models, absolute_script};
@@ -21,6 +21,7 @@ use crate::outputs::Outputs;
 use crate::team::{Loaded, Team};
 use crate::tenant;
 use crate::view::live::{JsonLines, Terminal};
+use crate::view::story::Stories;
 
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode, CommandError> {
     run_once(&args.agent, args.prompt, args.outputs).await
@@ -149,7 +150,7 @@ pub(crate) async fn run_once(
         Some(journal) => journal,
         None => Arc::new(home.journal()?),
     };
-    let observer = observer(args.json, config.prices.clone());
+    let observer = observer(args.json, || Stories::new(config.prices.clone()));
     let (cancel, _listening) = host::cancel_on_signals(crate::view::note)?;
     let host = host::host(journal, agents, snapshots, observer, cancel);
     let id = new.id.clone();
@@ -173,9 +174,9 @@ pub(crate) async fn copy_outputs(
     }
 }
 
-/// Who watches: people on a terminal, or a program.
-pub(crate) fn observer(json: bool, prices: Prices) -> Arc<dyn Observer> {
-    if json || !crate::view::people() { Arc::new(JsonLines) } else { Terminal::start(prices) }
+/// Who watches: people on a terminal, who are told how the stories go on, or a program.
+pub(crate) fn observer(json: bool, stories: impl FnOnce() -> Stories) -> Arc<dyn Observer> {
+    if json || !crate::view::people() { Arc::new(JsonLines) } else { Terminal::start(stories()) }
 }
 
 /// The exit code of a driven run, and for programs a last line whatever happens.

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use mooring_harness::{Live, Observer};
 use mooring_journal::{Event, Record};
-use mooring_model::Prices;
 
 use crate::view::story::{Stories, describe};
 use crate::view::text::{duration, one_line};
@@ -41,8 +40,8 @@ struct Shown {
 
 impl Terminal {
     /// A view with a status line that is drawn anew four times a second, as long as the view lives.
-    pub(crate) fn start(prices: Prices) -> std::sync::Arc<Self> {
-        let shown = Shown { stories: Stories::new(prices), now: None, stream: String::new(), drawn: false };
+    pub(crate) fn start(stories: Stories) -> std::sync::Arc<Self> {
+        let shown = Shown { stories, now: None, stream: String::new(), drawn: false };
         let view = std::sync::Arc::new(Self { shown: Mutex::new(shown) });
         let weak = std::sync::Arc::downgrade(&view);
         tokio::spawn(async move {

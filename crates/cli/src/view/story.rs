@@ -192,9 +192,12 @@ impl Story {
     fn started(record: &Record, started: &RunStarted) -> String {
         let name = started.agent["name"].as_str().unwrap_or("agent");
         let model = started.agent["model"].as_str().unwrap_or("?");
+        // What came before in the conversation was told with the runs that it happened in.
+        let before = started.history.as_ref().map_or(0, |history| history.items);
         let prompt: Vec<String> = started
             .input
             .iter()
+            .skip(usize::try_from(before).unwrap_or(0))
             .filter_map(|item| serde_json::from_value::<Item>(item.clone()).ok())
             .map(|item| tidy(&item.text()))
             .collect();
@@ -287,7 +290,11 @@ impl Story {
     }
 
     fn tool(&mut self, completed: &ToolCompleted) -> String {
-        let described = self.calls.remove(&completed.call_id).unwrap_or_default();
+        let described = self.calls.remove(&completed.call_id).unwrap_or_else(|| {
+            // It was answered without having begun: denied, or cancelled.
+            let input = self.inputs.get(&completed.call_id).map_or("", String::as_str);
+            describe(&completed.tool, input, &Value::Null)
+        });
         let output: Option<Item> = serde_json::from_value(completed.output.clone()).ok();
         let output = match &output {
             Some(Item::FunctionCallOutput { output, .. } | Item::CustomToolCallOutput { output, .. }) => {
