@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Talk with an agent: each line is a run, and all of them one conversation.
     Chat(ChatArgs),
-    /// Go on with a run that was interrupted, failed or cancelled.
+    /// Go on with a run that was interrupted, failed, was cancelled or waits.
     Resume(ResumeArgs),
     /// List runs, the newest first.
     Runs(RunsArgs),
