@@ -1,6 +1,7 @@
 //! Where state and configuration live, and what the configuration says.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,10 @@ pub(crate) struct ProviderConfig {
     pub(crate) base_url: Option<String>,
     /// How much may be asked of it.
     pub(crate) limits: Option<RateLimits>,
+    /// How many seconds to wait for the next byte of an answer.
+    pub(crate) idle_timeout_s: Option<NonZeroU32>,
+    /// How often to try in all, before a call fails or the next model of the list is asked.
+    pub(crate) tries: Option<NonZeroU32>,
 }
 
 fn secrets<'de, D: serde::Deserializer<'de>>(

@@ -1,6 +1,7 @@
 //! Wires the library to this machine: which client, which sandbox, which key. The only file that names backends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -173,14 +174,20 @@ fn one_model(
             provider.name
         )));
     }
+    let usual = ModelOptions::default();
+    let idle_timeout = configured.and_then(|provider| provider.idle_timeout_s);
+    let tries = configured.and_then(|provider| provider.tries);
     let options = ModelOptions {
+        idle_timeout: idle_timeout
+            .map_or(usual.idle_timeout, |seconds| Duration::from_secs(seconds.get().into())),
+        tries: tries.map_or(usual.tries, NonZeroU32::get),
         base_url: base_url.map(str::to_owned).or(own_url),
         api_key: own_key.filter(|_| trusted),
         jitter_seed: uuid::Uuid::now_v7().as_u64_pair().1,
         proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")).map(Secret::new),
         no_proxy: variable("NO_PROXY").or_else(|| variable("no_proxy")),
         limiter: limiters.get(provider.name).cloned(),
-        ..ModelOptions::default()
+        ..usual
     };
     Ok(mooring_model::connect(&spec, &options)?)
 }

@@ -19,6 +19,28 @@ fn on_terminal(moor: &Moor, args: &str) -> String {
 }
 
 #[test]
+fn what_goes_on_is_told_with_what_was_before() {
+    let moor = Moor::new();
+    let rule = "[[policy.rules]]\narguments.cmd = \"*spoon*\"\naction = \"ask\"\n";
+    moor.write("agent.toml", &format!("model = \"script:s.jsonl\"\n{rule}"));
+    moor.write("s.jsonl", &[exec(0, &["echo spoon"]), say("no spoons"), say("none")].concat());
+    let run = moor.run(&["run", "--agent", "agent.toml", "--session", "kitchen", "Find spoons."]).run();
+    let asked = moor.run(&["approvals", "--json"]).json();
+    assert_eq!(moor.run(&["deny", asked[0]["id"].as_str().unwrap()]).code, Some(0));
+
+    let seen = on_terminal(&moor, &format!("resume {run}"));
+    assert!(!seen.contains("Find spoons."), "what was told is not told again: {seen}");
+    let denied = seen.lines().find(|line| line.contains("denied") && line.contains("exec_command"));
+    assert!(denied.is_some_and(|line| line.contains("echo spoon")), "{seen}");
+    let end = seen.lines().find(|line| line.contains("completed")).unwrap();
+    assert!(!end.contains("min"), "it took no hours: {end}");
+
+    let seen = on_terminal(&moor, "run --session kitchen 'And forks?'");
+    let prompt: Vec<&str> = seen.lines().filter(|line| line.starts_with('>')).map(str::trim).collect();
+    assert_eq!(prompt, ["> And forks?"], "the conversation before is no prompt: {seen}");
+}
+
+#[test]
 fn people_get_the_story_live() {
     let moor = Moor::new();
     let agent = repository().join("examples/fix-the-bug/agent.toml");

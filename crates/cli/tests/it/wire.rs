@@ -3,7 +3,7 @@
 use mooring_testkit::{Reply, Server};
 use serde_json::{Value, json};
 
-use crate::moor::{Moor, Ran};
+use crate::moor::{Moor, Ran, say};
 
 fn chunks(deltas: &[Value], reason: &str) -> String {
     let chunk = |delta: &Value, reason: Value| {
@@ -77,6 +77,25 @@ async fn a_served_model_works_in_the_sandbox() {
     let mut kept = fs_err::read(moor.home().join("journal.db")).unwrap();
     kept.extend(fs_err::read(moor.home().join("journal.db-wal")).unwrap_or_default());
     assert!(!kept.windows(15).any(|window| window == b"sk-secret-value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_is_given_up_and_the_next_model_asked() {
+    let moor = Moor::new();
+    // It takes the connection and says nothing.
+    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = hole.local_addr().unwrap();
+    let provider =
+        format!("[providers.chat]\nbase_url = 'http://{address}/v1'\nidle_timeout_s = 1\ntries = 1\n");
+    moor.write("home/config.toml", &provider);
+    moor.write("s.jsonl", &say("from the other"));
+    moor.write("chain.toml", "model = ['chat/hole', 'script:s.jsonl']\n");
+
+    let ran = moor.run(&["run", "--agent", "chain.toml", "hello"]);
+    assert_eq!((ran.code, ran.last()["output"].as_str()), (Some(0), Some("from the other")), "{}", ran.err);
+    let ran = moor.run(&["run", "--model", "chat/hole", "hello"]);
+    let last = ran.last();
+    assert_eq!((ran.code, last["error"]["code"].as_str()), (Some(1), Some("model_timeout")), "{last}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

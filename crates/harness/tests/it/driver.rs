@@ -148,14 +148,15 @@ async fn outputs_join_the_conversation_in_the_order_of_the_calls() {
 async fn a_run_that_never_answers_ends_at_its_limit() {
     let journal = Arc::new(MemoryJournal::new());
     let world = Arc::new(World::default());
-    let turn = |turn| vec![Item::assistant(format!("thought {turn}")), call("look", &format!("c{turn}"))];
+    let turn =
+        |turn| vec![Item::assistant(format!("looked {turn} times")), call("look", &format!("c{turn}"))];
     let turns = (0..30).map(turn).collect();
     let (host, _) = host(Arc::clone(&journal) as Arc<dyn Journal>, script(turns), tools(&world));
     let mut new = new_run("r1");
     new.entry.limits = Limits { max_turns: 3, ..Limits::default() };
     let finished = start(&host, new).await.unwrap();
     assert_eq!((finished.status, finished.turns), (Status::Failed, 3));
-    assert_eq!(finished.output.as_deref(), Some("thought 2"), "what there is is not lost");
+    assert_eq!(finished.output.as_deref(), Some("looked 2 times"), "it ends with what it has");
     insta::assert_debug_snapshot!(finished.error.unwrap(), @r#"
     RunError {
         code: "max_turns",
