@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_harness::{GuardrailSpec, TypedOutput};
+use mooring_harness::{GuardrailSpec, Policy, Rule, TypedOutput, glob};
 use mooring_model::OutputSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent_file::{AgentFile, directory};
 use crate::command_error::CommandError;
+
+/// What rules may call a sandbox.
+const SANDBOXES: [&str; 3] = ["local", "docker", "none"];
 
 /// A JSON Schema by path or in place.
 #[derive(Debug, Deserialize)]
@@ -31,6 +34,25 @@ pub(crate) fn refuse_guardrails(guardrails: &[GuardrailSpec], path: &Path) -> Re
         None => Ok(()),
         Some(problem) => Err(CommandError::input(format!("{}: guardrails: {problem}", path.display()))),
     }
+}
+
+/// Refuses rules that could never match: a misspelt word would allow what it was to forbid.
+pub(crate) fn refuse_rules(policy: &Policy, path: &Path) -> Result<(), CommandError> {
+    for (number, rule) in (1..).zip(&policy.rules) {
+        for (field, pattern, words) in
+            [("sandbox", &rule.sandbox, &SANDBOXES[..]), ("read", &rule.read, &Rule::READ[..])]
+        {
+            let Some(pattern) = pattern else { continue };
+            if !words.iter().any(|word| glob(pattern, word)) {
+                return Err(CommandError::input(format!(
+                    "{}: rule {number} of the policy never matches: {field} is {}, and not '{pattern}'",
+                    path.display(),
+                    words.join(", ")
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the agent's answer must look like.

@@ -7,7 +7,7 @@ use mooring_manifest::{Format, Manifest, ManifestError};
 use mooring_model::Settings;
 use serde::Deserialize;
 
-use crate::agent_checks::{SchemaField, refuse_guardrails};
+use crate::agent_checks::{SchemaField, refuse_guardrails, refuse_rules};
 use crate::args::IsolationArg;
 use crate::command_error::CommandError;
 use crate::home::absolute;
@@ -186,6 +186,7 @@ impl AgentFile {
             }
         }
         refuse_guardrails(&agent.guardrails, path)?;
+        refuse_rules(&agent.policy, path)?;
         Ok(agent)
     }
 

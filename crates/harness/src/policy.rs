@@ -35,10 +35,10 @@ pub struct Rule {
     /// under `input`. An argument that the call lacks matches nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
-    /// The sandbox's backend; `none` where the run has none.
+    /// The sandbox's backend; `none` where the run has none, or one that isolates nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<String>,
-    /// Where something came from that the model has read in this run: `sandbox`, `tool`, `agent`.
+    /// Where something came from that the model has read in this run: one of [`Rule::READ`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<String>,
     /// What to do then.
@@ -75,7 +75,7 @@ pub struct Asked<'a> {
     pub tool: &'a str,
     /// Its arguments, or `{"input": …}`.
     pub arguments: &'a Value,
-    /// The sandbox's backend, or `none`.
+    /// The sandbox's backend, or `none` where nothing is isolated.
     pub sandbox: &'a str,
     /// Where what the model has read came from.
     pub read: &'a std::collections::BTreeSet<String>,
@@ -111,7 +111,7 @@ impl Policy {
             }
         }
         if asked.leaves_sandbox {
-            let reason = "it acts outside of the sandbox, and no rule allows it".into();
+            let reason = "it acts outside of a sandbox, and no rule allows it".into();
             return Decision { action: Action::Ask, rule: None, reason };
         }
         Decision { action: Action::Allow, rule: None, reason: "it stays in the sandbox".into() }
@@ -119,6 +119,10 @@ impl Policy {
 }
 
 impl Rule {
+    /// Where what a model reads comes from: the workspace and the commands in it, other tools, other agents, and the
+    /// runtime itself.
+    pub const READ: [&str; 4] = ["sandbox", "tool", "agent", "runtime"];
+
     fn matches(&self, asked: &Asked<'_>) -> bool {
         let argument = |(name, pattern): (&String, &String)| match asked.arguments.get(name) {
             None => false,

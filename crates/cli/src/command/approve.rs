@@ -11,7 +11,7 @@ use crate::args::{ApprovalsArgs, ApproveArgs, DenyArgs};
 use crate::command_error::CommandError;
 use crate::home::{Home, variable};
 use crate::host::now_ms;
-use crate::view::text::{one_line, time};
+use crate::view::text::{one_line, spelled, time};
 
 /// How often and how long to try while a driver is at work on the run.
 const RETRY: Duration = Duration::from_millis(200);
@@ -31,11 +31,18 @@ pub(crate) async fn list(args: &ApprovalsArgs) -> Result<ExitCode, CommandError>
             continue;
         }
         let text = |name: &str| approval[name].as_str().unwrap_or_default();
+        // Whoever answers must see all of it.
+        let input = spelled(text("input"));
+        let short = one_line(&input, 100);
+        let (first, rest) = if short == input.trim() {
+            (short.as_str(), String::new())
+        } else {
+            ("", input.lines().map(|line| format!("    | {line}\n")).collect())
+        };
         crate::view::line(&format!(
-            "{}  {} {}\n    {} · run {} · until {}",
+            "{}  {} {first}\n{rest}    {} · run {} · until {}",
             text("id"),
             text("tool"),
-            one_line(text("input"), 100),
             one_line(text("reason"), 80),
             row.id,
             time(approval["expires_ms"].as_i64().unwrap_or_default()),

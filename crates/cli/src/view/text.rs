@@ -22,6 +22,22 @@ pub(crate) fn safe(text: &str) -> String {
     result
 }
 
+/// All of a text, with what a terminal would obey or hide spelled out: for whoever decides about it.
+pub(crate) fn spelled(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => result.push(c),
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
+                result.extend(c.escape_unicode());
+            }
+            c if c.is_control() => result.extend(c.escape_unicode()),
+            c => result.push(c),
+        }
+    }
+    result
+}
+
 /// At most `width` characters of the first line.
 pub(crate) fn one_line(text: &str, width: usize) -> String {
     let safe = safe(text);

@@ -28,6 +28,8 @@ fn malformed_agents() {
         agent(&moor, "model = \"script:s.jsonl\"\n[sandbox]\nbackend = \"cloud\""),
         agent(&moor, "model = \"script:s.jsonl\"\n[limits]\nmax_turns = -1"),
         agent(&moor, "model = \"script:s.jsonl\"\nmanifest = \"nowhere.yaml\""),
+        agent(&moor, "model = \"script:s.jsonl\"\n[[policy.rules]]\nsandbox = \"moon\"\naction = \"deny\""),
+        agent(&moor, "model = \"script:s.jsonl\"\n[[policy.rules]]\nread = \"the web\"\naction = \"ask\""),
         agent(&moor, "name = \"no model\""),
     ];
     insta::assert_snapshot!(complaints.concat());

@@ -91,6 +91,18 @@ fn show_tells_the_story() {
 fn without_isolation_only_by_name_and_on_record() {
     let moor = Moor::new();
     let ran = run_example(&moor, &["--isolation", "none"]);
+    assert_eq!(ran.code, Some(3), "no sandbox keeps it in, so it is asked for: {}", ran.err);
+    let asked = ran.json().into_iter().find(|event| event["type"] == "approval_requested").unwrap();
+    assert_eq!(asked["reason"], "it acts outside of a sandbox, and no rule allows it");
+    // A rule can allow it.
+    let example = repository().join("examples/fix-the-bug");
+    let text = fs_err::read_to_string(example.join("agent.toml")).unwrap();
+    let rule = "[[policy.rules]]\nsandbox = \"none\"\naction = \"allow\"\n";
+    let copied = std::process::Command::new("cp").arg("-a").arg(&example).arg(moor.path("example")).status();
+    assert!(copied.unwrap().success());
+    fs_err::write(moor.path("example/agent.toml"), format!("{text}\n{rule}")).unwrap();
+    let ran =
+        moor.run(&["run", "--agent", "example/agent.toml", "--isolation", "none", "Make the tests pass."]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let ready = ran.json().into_iter().find(|event| event["type"] == "sandbox_ready").unwrap();
     assert_eq!(ready["isolation"]["level"], "none");

@@ -22,7 +22,8 @@ fn team(moor: &Moor) {
     let call = |n: usize, name: &str, arguments: Value| json!({"type": "function_call", "call_id": format!("c{n}"), "name": name, "arguments": arguments.to_string()});
     let agent = |name: &str, more: &str| {
         let text = format!(
-            "name = \"{name}\"\nmodel = \"script:{name}.jsonl\"\n{more}\n[sandbox]\nisolation = \"none\"\n"
+            "name = \"{name}\"\nmodel = \"script:{name}.jsonl\"\n{more}\n[sandbox]\nisolation = \"none\"\n\
+             [[policy.rules]]\nsandbox = \"none\"\naction = \"allow\"\n"
         );
         moor.write(&format!("{name}.toml"), &text);
     };

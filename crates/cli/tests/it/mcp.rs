@@ -48,7 +48,7 @@ fn a_server_outside_of_the_sandbox_is_asked_for_first() {
     assert!(ran.err.contains("MCP server `gone`"), "one that fails is told and harms no other: {}", ran.err);
     let approval = &moor.run(&["approvals", "--json"]).json()[0];
     assert_eq!(approval["tool"], "everything__echo");
-    assert_eq!(approval["reason"], "it acts outside of the sandbox, and no rule allows it");
+    assert_eq!(approval["reason"], "it acts outside of a sandbox, and no rule allows it");
     assert_eq!(moor.run(&["approve", approval["id"].as_str().unwrap()]).code, Some(0));
     let resumed = run(&moor, &["resume", &ran.run()]);
     assert_eq!(resumed.code, Some(0), "{}", resumed.err);

@@ -215,7 +215,9 @@ impl Driver<'_> {
                 ready.push(Ready { call, work });
                 continue;
             }
-            let leaves_sandbox = matches!(&target, Target::Tool(tool) if tool.leaves_sandbox());
+            // Where nothing is isolated, no tool stays inside.
+            let leaves_sandbox =
+                matches!(&target, Target::Tool(tool) if tool.leaves_sandbox() || self.unisolated());
             if !self.may_call(&call, leaves_sandbox, &input)? {
                 continue;
             }
@@ -347,6 +349,11 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Whether the run has a sandbox that isolates nothing.
+    fn unisolated(&self) -> bool {
+        self.state.started.sandbox["options"]["isolation"] == "none"
+    }
+
     /// Whether a call may take place now. Records what the policy says against it.
     fn may_call(
         &mut self,
@@ -373,10 +380,11 @@ impl Driver<'_> {
             }
         };
         let policy = &self.state.agent.policy;
+        let backend = self.state.started.sandbox["backend"].as_str().filter(|_| !self.unisolated());
         let decision = policy.decide(&Asked {
             tool: &call.tool,
             arguments,
-            sandbox: self.state.started.sandbox["backend"].as_str().unwrap_or("none"),
+            sandbox: backend.unwrap_or("none"),
             read: &self.state.read,
             leaves_sandbox,
         });
