@@ -13,9 +13,10 @@ use crate::home::{Home, variable};
 use crate::host::now_ms;
 use crate::view::text::{one_line, spelled, time};
 
-/// How often and how long to try while a driver is at work on the run.
+/// How often it is tried while a driver is at work on the run.
 const RETRY: Duration = Duration::from_millis(200);
-const TRIES: u32 = 50;
+/// After so many tries it is told what is waited for.
+const TELL: u32 = 5;
 
 pub(crate) async fn list(args: &ApprovalsArgs) -> Result<ExitCode, CommandError> {
     let rows = Home::find()?.journal()?.runs(None).await?;
@@ -90,10 +91,13 @@ async fn answer(
         let answer = Answer { allow, always, by: by.clone(), reason: reason.clone(), input: input.clone() };
         match mooring_harness::answer(&journal, &run, id, answer, now_ms()).await {
             // Other calls of the turn are still running, or somebody else answers another question.
-            Err(HarnessError::Journal(JournalError::Driven { .. } | JournalError::Conflict { .. }))
-                if tries < TRIES =>
-            {
+            Err(HarnessError::Journal(JournalError::Driven { .. } | JournalError::Conflict { .. })) => {
                 tries += 1;
+                if tries == TELL {
+                    crate::view::note(&format!(
+                        "run {run} is at work on other calls; this waits, and answers when it pauses (Ctrl-C: no answer)"
+                    ));
+                }
                 tokio::time::sleep(RETRY).await;
             }
             result => break result?,

@@ -357,7 +357,11 @@ impl Story {
 
     fn finished(&self, record: &Record, finished: &RunFinished) -> String {
         let usage: Usage = serde_json::from_value(finished.usage.clone()).unwrap_or_default();
-        let style = if finished.status == "completed" { GOOD } else { BAD };
+        let style = match finished.status.as_str() {
+            "completed" => GOOD,
+            "waiting" => DIM,
+            _ => BAD,
+        };
         let took = u64::try_from(record.at_ms - self.began_ms).unwrap_or(0);
         let mut text = format!(
             "\n{style}{}{style:#} {DIM}· {} · {}",
@@ -389,7 +393,14 @@ impl Story {
                 "{DIM}moor approvals lists what waits; answer with: moor approve ID, or moor deny ID --reason TEXT{DIM:#}\n"
             );
         }
-        if finished.status != "completed" {
+        let code = finished.error.as_ref().map_or("", |error| error.code.as_str());
+        if matches!(code, "max_turns" | "budget_exhausted") {
+            text += &format!(
+                "{DIM}a run keeps its limits: raise them in the agent file and ask anew, or, where a tenant's account was \
+                 full, go on with: moor resume {}{DIM:#}\n",
+                record.run
+            );
+        } else if finished.status != "completed" {
             text += &format!("{DIM}go on with: moor resume {}{DIM:#}\n", record.run);
         }
         text

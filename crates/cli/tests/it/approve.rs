@@ -1,5 +1,8 @@
 //! Approvals: asked in one process, answered in a second, gone on with in a third.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use crate::moor::{Moor, exec, say};
 
 const AGENT: &str = r#"
@@ -82,6 +85,29 @@ fn always_asks_no_more_in_this_run() {
     assert_eq!(moor.run(&["approve", "--always", &pending(&moor)[0]]).code, Some(0));
     assert_eq!(moor.run(&["resume", &run]).code, Some(0));
     assert_eq!(fs_err::read_to_string(moor.path("ws/log")).unwrap(), "one\ntwo\n");
+}
+
+#[test]
+fn an_answer_waits_for_a_run_that_is_at_work() {
+    let moor = Moor::new();
+    moor.write("agent.toml", AGENT);
+    let busy = "touch busy; while [ ! -e free ]; do sleep 0.05; done";
+    moor.write("script.jsonl", &[exec(0, &["echo one >> log", busy]), say("done")].concat());
+    let line = ["run", "--agent", "agent.toml", "--workspace", "ws", "write the log"];
+    let mut running = moor.command(&line).stdout(Stdio::null()).spawn().unwrap();
+    while !moor.path("ws/busy").exists() || pending(&moor).is_empty() {
+        assert!(running.try_wait().unwrap().is_none(), "it has ended too soon");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let line = ["approve", &pending(&moor)[0]];
+    let mut answering = moor.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(answering.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.contains("is at work on other calls"), "{told}");
+    fs_err::write(moor.path("ws/free"), "").unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(3));
+    assert_eq!(answering.wait().unwrap().code(), Some(0));
+    assert!(pending(&moor).is_empty());
 }
 
 #[test]
