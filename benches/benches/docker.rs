@@ -57,8 +57,14 @@ fn main() -> Result<(), Error> {
                 sessions.push(start(client, operation.len()).await?);
             }
             let container = engine.start().await?;
-            for _ in 0..rounds {
+            let mut used = Vec::new();
+            for round in 0..rounds {
                 for (index, (_, client)) in clients.into_iter().enumerate() {
+                    if operation == FILES {
+                        // Files that replace others cost more than new ones.
+                        let fresh = start(client, 100 + round).await?;
+                        used.push((client, std::mem::replace(&mut sessions[index], fresh)));
+                    }
                     let session = sessions[index].as_ref();
                     let began = Instant::now();
                     match operation {
@@ -96,7 +102,8 @@ fn main() -> Result<(), Error> {
                     _ => {}
                 }
             }
-            for (session, (_, client)) in sessions.into_iter().zip(clients) {
+            used.extend(clients.into_iter().map(|(_, client)| client).zip(sessions));
+            for (client, session) in used {
                 client.delete(&session.state()).await?;
             }
             engine.remove(&container).await?;
