@@ -28,14 +28,21 @@ pub(crate) fn spelled(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' => result.push(c),
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => {
-                result.extend(c.escape_unicode());
-            }
-            c if c.is_control() => result.extend(c.escape_unicode()),
+            c if c.is_control() || unseen(c) => result.extend(c.escape_unicode()),
             c => result.push(c),
         }
     }
     result
+}
+
+/// Whether it takes no room of its own on a terminal, or changes the order of others.
+fn unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// At most `width` characters of the first line.

@@ -145,9 +145,9 @@ pub(crate) fn processes_with(mark: &str) -> Vec<PathBuf> {
     let marked = all.filter(|path| {
         let environment = std::fs::read(path.join("environ")).unwrap_or_default();
         let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
-        let zombie =
-            status.contains("State:\tZ") && status.contains(&format!("PPid:\t{}\n", std::process::id()));
-        zombie || environment.windows(mark.len()).any(|window| window == mark.as_bytes())
+        // One that ends has no environment any more, and is a zombie a moment later.
+        let ending = environment.is_empty() && status.contains(&format!("PPid:\t{}\n", std::process::id()));
+        ending || environment.windows(mark.len()).any(|window| window == mark.as_bytes())
     });
     marked.collect()
 }
