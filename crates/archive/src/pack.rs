@@ -42,23 +42,23 @@ fn pack_into(
     let mut writer = Writer::new(BufWriter::with_capacity(128 << 10, out));
     let mut linked: HashMap<(u64, u64), PathBuf> = HashMap::new();
     walk(directory, &mut |node| {
-        if without.iter().any(|path| path == node.path) {
+        if without.contains(&node.path) {
             return Ok::<_, ArchiveError>(Visit::Skip);
         }
         let (user, group) = names(node.uid, node.gid);
         let (mode, mtime, nanos) = (node.mode, node.mtime, node.nanos);
         let meta = Meta { mode, mtime, nanos, uid: node.uid, gid: node.gid, user, group };
         match &node.kind {
-            Kind::Directory => writer.directory(node.path, meta)?,
-            Kind::Symlink(target) => writer.symlink(node.path, meta, target)?,
-            Kind::Fifo => writer.fifo(node.path, meta)?,
+            Kind::Directory => writer.directory(&node.path, meta)?,
+            Kind::Symlink(target) => writer.symlink(&node.path, meta, target)?,
+            Kind::Fifo => writer.fifo(&node.path, meta)?,
             Kind::Other => writer.skip(),
             Kind::File => match linked.get(&node.identity) {
-                Some(first) => writer.hard_link(node.path, meta, first)?,
+                Some(first) => writer.hard_link(&node.path, meta, first)?,
                 None => {
                     file(&mut writer, node, meta)?;
                     if node.shared {
-                        linked.insert(node.identity, node.path.to_owned());
+                        linked.insert(node.identity, node.path.clone());
                     }
                 }
             },
@@ -68,15 +68,15 @@ fn pack_into(
     writer.finish()
 }
 
-fn file(writer: &mut Writer<impl Write>, node: &Node<'_>, meta: Meta<'_>) -> Result<(), ArchiveError> {
+fn file(writer: &mut Writer<impl Write>, node: &Node, meta: Meta<'_>) -> Result<(), ArchiveError> {
     let mut file = node.open()?;
     if node.sparse {
         let found =
-            extents(&file, node.size).map_err(|error| ArchiveError::file("read", node.path, error))?;
+            extents(&file, node.size).map_err(|error| ArchiveError::file("read", &node.path, error))?;
         if let Some(pieces) = found {
-            return writer.sparse(node.path, meta, node.size, &pieces, &mut Pieces::new(&file, &pieces));
+            return writer.sparse(&node.path, meta, node.size, &pieces, &mut Pieces::new(&file, &pieces));
         }
-        std::io::Seek::rewind(&mut file).map_err(|error| ArchiveError::file("read", node.path, error))?;
+        std::io::Seek::rewind(&mut file).map_err(|error| ArchiveError::file("read", &node.path, error))?;
     }
-    writer.file(node.path, meta, node.size, &mut file)
+    writer.file(&node.path, meta, node.size, &mut file)
 }

@@ -10,9 +10,11 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +23,9 @@ use crate::ArchiveError;
 
 /// How deep a tree may be. Each level holds one descriptor open.
 const MAX_DEPTH: usize = 256;
+
+/// How many directories are looked at before they are asked for. Each may hold a descriptor open.
+const AHEAD: usize = 32;
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +53,9 @@ pub enum Visit {
 
 /// One file, directory or link.
 #[derive(Debug)]
-pub struct Node<'a> {
+pub struct Node {
     /// Its path relative to where the walk began.
-    pub path: &'a Path,
+    pub path: PathBuf,
     /// What it is.
     pub kind: Kind,
     /// Permission bits, setuid and sticky bits included.
@@ -73,11 +78,10 @@ pub struct Node<'a> {
     pub shared: bool,
     /// Whether it takes less room on disk than its size: it may have holes (see [`crate::extents`]).
     pub sparse: bool,
-    parent: BorrowedFd<'a>,
-    name: &'a CStr,
+    parent: Arc<OwnedFd>,
 }
 
-impl Node<'_> {
+impl Node {
     /// Opens a regular file for reading.
     ///
     /// # Errors
@@ -85,15 +89,16 @@ impl Node<'_> {
     pub fn open(&self) -> Result<File, ArchiveError> {
         // Without NONBLOCK, a FIFO put in the file's place would stop us here.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let failed = |error: Errno| ArchiveError::file("open", self.path, error);
-        let file = rustix::fs::openat(self.parent, self.name, flags, Mode::empty()).map_err(failed)?;
+        let failed = |error: Errno| ArchiveError::file("open", &self.path, error);
+        let name = self.path.file_name().unwrap_or_default();
+        let file = rustix::fs::openat(&self.parent, name, flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
         if (stat.st_dev, stat.st_ino) != self.identity
             || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
         {
             return Err(ArchiveError::file(
                 "read",
-                self.path,
+                &self.path,
                 std::io::Error::other("it was replaced meanwhile"),
             ));
         }
@@ -108,45 +113,112 @@ impl Node<'_> {
 /// `visit` returns.
 pub fn walk<E: From<ArchiveError>>(
     directory: impl AsFd,
-    visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, E>,
+    visit: &mut dyn FnMut(&Node) -> Result<Visit, E>,
 ) -> Result<(), E> {
-    level(&[directory.as_fd()], Path::new(""), 0, visit)
-}
-
-/// Visits a tree that lies in several layers, the highest first. The same as [`walk`] for one.
-pub fn walk_layers<E: From<ArchiveError>>(
-    layers: &[impl AsFd],
-    visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, E>,
-) -> Result<(), E> {
-    let layers: Vec<_> = layers.iter().map(AsFd::as_fd).collect();
-    level(&layers, Path::new(""), 0, visit)
+    level(&[own(directory)?], Path::new(""), 0, visit)
 }
 
 fn level<E: From<ArchiveError>>(
-    layers: &[BorrowedFd<'_>],
+    layers: &[Arc<OwnedFd>],
     at: &Path,
     depth: usize,
-    visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, E>,
+    visit: &mut dyn FnMut(&Node) -> Result<Visit, E>,
 ) -> Result<(), E> {
-    if depth == MAX_DEPTH {
-        let deep = std::io::Error::other(format!("the tree is more than {MAX_DEPTH} levels deep"));
-        return Err(ArchiveError::file("list", at, deep).into());
-    }
-    for (name, layer) in names(layers, at)? {
-        let path = at.join(OsStr::from_bytes(name.to_bytes()));
-        let Some(node) = look(layers, layer, &name, &path)? else { continue };
+    for (name, layer) in names(layers, at, depth)? {
+        let Some(node) = look(layers, layer, &name, at)? else { continue };
         let descend = visit(&node)? == Visit::Descend;
         if descend && node.kind == Kind::Directory {
-            let below = open_below(layers, layer, &name, &path)?;
-            let below: Vec<_> = below.iter().map(AsFd::as_fd).collect();
-            level(&below, &path, depth + 1, visit)?;
+            level(&open_below(layers, layer, &node.path)?, &node.path, depth + 1, visit)?;
         }
     }
     Ok(())
 }
 
+/// Visits a tree that lies in several layers, the highest first, in the same order; what is at a path in `without` is not
+/// looked at, nor what is below it.
+///
+/// Most of a walk is waiting for the kernel: a thread of its own does that, some directories ahead of `visit`. What is
+/// visited may have changed meanwhile, which [`Node::open`] does not hide.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_layers<E: From<ArchiveError>>(
+    layers: &[impl AsFd],
+    without: &[PathBuf],
+    visit: &mut dyn FnMut(&Node) -> Result<(), E>,
+) -> Result<(), E> {
+    let layers = &layers.iter().map(own).collect::<Result<Vec<_>, _>>()?;
+    let (listings, listed) = sync_channel(AHEAD);
+    std::thread::scope(move |scope| {
+        let work = move || {
+            if let Err(Some(error)) = ahead(layers, Path::new(""), 0, without, &listings) {
+                // Nobody listens any more where this fails.
+                let _ = listings.send(Err(error));
+            }
+        };
+        std::thread::Builder::new()
+            .spawn_scoped(scope, work)
+            .map_err(|error| ArchiveError::file("list", Path::new(""), error))?;
+        follow(&listed, visit)
+    })
+}
+
+/// Lists a directory, and then those below it in their order. `None`: nobody wants more.
+fn ahead(
+    layers: &[Arc<OwnedFd>],
+    at: &Path,
+    depth: usize,
+    without: &[PathBuf],
+    listings: &SyncSender<Result<Vec<Node>, ArchiveError>>,
+) -> Result<(), Option<ArchiveError>> {
+    let (mut nodes, mut directories) = (Vec::new(), Vec::new());
+    for (name, layer) in names(layers, at, depth)? {
+        if without.contains(&below(at, &name)) {
+            continue;
+        }
+        let Some(node) = look(layers, layer, &name, at)? else { continue };
+        if node.kind == Kind::Directory {
+            directories.push((node.path.clone(), layer));
+        }
+        nodes.push(node);
+    }
+    listings.send(Ok(nodes)).map_err(|_| None)?;
+    for (path, layer) in directories {
+        ahead(&open_below(layers, layer, &path)?, &path, depth + 1, without, listings)?;
+    }
+    Ok(())
+}
+
+/// Visits what was listed ahead.
+fn follow<E: From<ArchiveError>>(
+    listed: &Receiver<Result<Vec<Node>, ArchiveError>>,
+    visit: &mut dyn FnMut(&Node) -> Result<(), E>,
+) -> Result<(), E> {
+    let ended = |_| ArchiveError::file("list", Path::new(""), std::io::Error::other("its thread has ended"));
+    for node in listed.recv().map_err(ended)?? {
+        visit(&node)?;
+        if node.kind == Kind::Directory {
+            follow(listed, visit)?;
+        }
+    }
+    Ok(())
+}
+
+fn own(directory: impl AsFd) -> Result<Arc<OwnedFd>, ArchiveError> {
+    let owned = directory.as_fd().try_clone_to_owned();
+    owned.map(Arc::new).map_err(|error| ArchiveError::file("open", Path::new(""), error))
+}
+
+fn below(at: &Path, name: &CStr) -> PathBuf {
+    at.join(OsStr::from_bytes(name.to_bytes()))
+}
+
 /// All names of a directory, each with the highest layer that has it.
-fn names(layers: &[BorrowedFd<'_>], at: &Path) -> Result<Vec<(CString, usize)>, ArchiveError> {
+fn names(layers: &[Arc<OwnedFd>], at: &Path, depth: usize) -> Result<Vec<(CString, usize)>, ArchiveError> {
+    if depth == MAX_DEPTH {
+        let deep = std::io::Error::other(format!("the tree is more than {MAX_DEPTH} levels deep"));
+        return Err(ArchiveError::file("list", at, deep));
+    }
     let failed = |error: Errno| ArchiveError::file("list", at, error);
     let mut names = Vec::new();
     let mut seen = HashSet::new();
@@ -166,11 +238,11 @@ fn names(layers: &[BorrowedFd<'_>], at: &Path) -> Result<Vec<(CString, usize)>, 
 
 /// Opens a directory in the highest layer that has it, and those that show through it.
 fn open_below(
-    layers: &[BorrowedFd<'_>],
+    layers: &[Arc<OwnedFd>],
     highest: usize,
-    name: &CStr,
     path: &Path,
-) -> Result<Vec<OwnedFd>, ArchiveError> {
+) -> Result<Vec<Arc<OwnedFd>>, ArchiveError> {
+    let name = path.file_name().unwrap_or_default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |error: Errno| ArchiveError::file("open", path, error);
     let mut opened = Vec::new();
@@ -178,7 +250,7 @@ fn open_below(
         match rustix::fs::openat(parent, name, flags, Mode::empty()) {
             Ok(directory) => {
                 let through = layer + 1 < layers.len() && !opaque(&directory).map_err(failed)?;
-                opened.push(directory);
+                opened.push(Arc::new(directory));
                 if !through {
                     break;
                 }
@@ -203,14 +275,9 @@ fn opaque(directory: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// What is at a name; `None` for an overlay's mark that nothing is.
-fn look<'a>(
-    layers: &[BorrowedFd<'a>],
-    layer: usize,
-    name: &'a CStr,
-    path: &'a Path,
-) -> Result<Option<Node<'a>>, ArchiveError> {
-    let parent = layers[layer];
-    let failed = |error: Errno| ArchiveError::file("look at", path, error);
+fn look(layers: &[Arc<OwnedFd>], layer: usize, name: &CStr, at: &Path) -> Result<Option<Node>, ArchiveError> {
+    let parent = &layers[layer];
+    let failed = |error: Errno| ArchiveError::file("look at", &below(at, name), error);
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Directory,
@@ -225,7 +292,7 @@ fn look<'a>(
     };
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     Ok(Some(Node {
-        path,
+        path: below(at, name),
         kind,
         mode: stat.st_mode & 0o7777,
         size,
@@ -237,8 +304,7 @@ fn look<'a>(
         identity: (stat.st_dev, stat.st_ino),
         shared: stat.st_nlink > 1,
         sparse: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size,
-        parent,
-        name,
+        parent: Arc::clone(parent),
     }))
 }
 

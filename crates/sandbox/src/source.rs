@@ -193,22 +193,22 @@ pub(crate) fn visit(
     at: &Path,
     links: Links,
     named: &Named,
-    copy: &mut dyn FnMut(&Path, &Node<'_>) -> Result<(), Fault>,
+    copy: &mut dyn FnMut(&Path, &Node) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     walk(tree, &mut |node| {
-        let path = at.join(node.path);
+        let path = at.join(&node.path);
         match named.place(&path, &node.kind)? {
             Place::Replaced => return Ok(Visit::Skip),
             Place::Merged => return Ok(Visit::Descend),
             Place::Added => {}
         }
         let refused =
-            |why: &str| Err(Fault::Refused(format!("'{}' {why}", source.join(node.path).display())));
+            |why: &str| Err(Fault::Refused(format!("'{}' {why}", source.join(&node.path).display())));
         match &node.kind {
             Kind::Fifo | Kind::Other => {
                 return refused("is a socket, FIFO or device; remove it from the source");
             }
-            Kind::Symlink(target) if links == Links::Inside && !stays_inside(node.path, target) => {
+            Kind::Symlink(target) if links == Links::Inside && !stays_inside(&node.path, target) => {
                 return refused(
                     "is a symbolic link that leaves the source; copy what it points at, or remove it",
                 );

@@ -28,41 +28,41 @@ pub(crate) struct Seen {
     content: Content,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    before: HashMap<(u64, u64), Seen>,
+pub(crate) struct Index<'s> {
+    store: &'s SnapshotStore,
+    session: &'s str,
+    /// What was seen, once it was asked for: whoever walks the workspace is at work meanwhile.
+    before: Option<HashMap<(u64, u64), Seen>>,
     now: Vec<Seen>,
     /// What changed after this may change again without a trace.
     settled_ns: i128,
 }
 
-impl Index {
-    /// What was seen of a session's workspace. None, or one of another form, is as good as an empty one.
-    pub(crate) fn load(store: &SnapshotStore, session: &str) -> Result<Self, SnapshotError> {
-        let data: Option<Vec<u8>> = store.with(|conn| {
-            let mut query = conn.prepare_cached("SELECT data FROM seen WHERE session = ?1")?;
-            Ok(query.query_row(params![session], |row| row.get(0)).optional()?)
-        })?;
-        let seen: Vec<Seen> = data.and_then(|data| decode(&data).ok()).unwrap_or_default();
-        Ok(Self {
-            before: seen.into_iter().map(|seen| (seen.identity, seen)).collect(),
-            now: Vec::new(),
-            settled_ns: kernel_now() - COARSE.as_nanos() as i128,
-        })
+impl<'s> Index<'s> {
+    /// What was seen of a session's workspace.
+    pub(crate) fn new(store: &'s SnapshotStore, session: &'s str) -> Self {
+        let settled_ns = kernel_now() - COARSE.as_nanos() as i128;
+        Self { store, session, before: None, now: Vec::new(), settled_ns }
     }
 
     /// The content of a file that did not change.
-    pub(crate) fn unchanged(&mut self, node: &Node<'_>) -> Option<Content> {
-        let seen = self.before.get(&node.identity).filter(|seen| {
+    pub(crate) fn unchanged(&mut self, node: &Node) -> Result<Option<Content>, SnapshotError> {
+        let before = match &mut self.before {
+            Some(before) => before,
+            none => none.insert(load(self.store, self.session)?),
+        };
+        let Some(seen) = before.get(&node.identity).filter(|seen| {
             (seen.size, seen.mtime, seen.changed_ns) == (node.size, (node.mtime, node.nanos), node.changed_ns)
-        })?;
+        }) else {
+            return Ok(None);
+        };
         let content = seen.content.clone();
         self.now.push(seen.clone());
-        Some(content)
+        Ok(Some(content))
     }
 
     /// Remembers what was read.
-    pub(crate) fn remember(&mut self, node: &Node<'_>, content: &Content) {
+    pub(crate) fn remember(&mut self, node: &Node, content: &Content) {
         if node.changed_ns < self.settled_ns {
             self.now.push(Seen {
                 identity: node.identity,
@@ -78,6 +78,16 @@ impl Index {
     pub(crate) fn save(&self) -> Result<Vec<u8>, SnapshotError> {
         encode(&self.now)
     }
+}
+
+/// None, or one of another form, is as good as an empty one.
+fn load(store: &SnapshotStore, session: &str) -> Result<HashMap<(u64, u64), Seen>, SnapshotError> {
+    let data: Option<Vec<u8>> = store.with(|conn| {
+        let mut query = conn.prepare_cached("SELECT data FROM seen WHERE session = ?1")?;
+        Ok(query.query_row(params![session], |row| row.get(0)).optional()?)
+    })?;
+    let seen: Vec<Seen> = data.and_then(|data| decode(&data).ok()).unwrap_or_default();
+    Ok(seen.into_iter().map(|seen| (seen.identity, seen)).collect())
 }
 
 pub(crate) fn keep(conn: &Connection, session: &str, data: &[u8]) -> Result<(), Trouble> {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
-use mooring_archive::{ArchiveError, Extent, Kind as NodeKind, Node, Pieces, Visit, extents, walk_layers};
+use mooring_archive::{ArchiveError, Extent, Kind as NodeKind, Node, Pieces, extents, walk_layers};
 use mooring_sandbox::HostWorkspace;
 use rustix::fs::{Mode, OFlags};
 
@@ -31,10 +31,10 @@ pub(crate) struct Held {
 }
 
 /// Reads a workspace; what is in `index` is not read.
-pub(crate) fn scan(
+pub(crate) fn scan<'s>(
     workspace: &HostWorkspace,
-    writer: &mut Writer<'_>,
-    index: &mut Index,
+    writer: &mut Writer<'s>,
+    index: &mut Index<'s>,
 ) -> Result<Held, SnapshotError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |path: &PathBuf| {
@@ -47,7 +47,7 @@ pub(crate) fn scan(
     let layers: Vec<OwnedFd> = workspace.layers.iter().map(open).collect::<Result<_, _>>()?;
     let mut scan =
         Scan { workspace, writer, index, open: vec![Vec::new()], linked: HashMap::new(), files: 0, bytes: 0 };
-    walk_layers(&layers, &mut |node| scan.node(node))?;
+    walk_layers(&layers, &workspace.mounts, &mut |node| scan.node(node))?;
     scan.close_to(1)?;
     let root = scan.open.pop().unwrap_or_default();
     Ok(Held { root: scan.writer.directory(&root)?, files: scan.files, bytes: scan.bytes })
@@ -56,7 +56,7 @@ pub(crate) fn scan(
 struct Scan<'a, 's> {
     workspace: &'a HostWorkspace,
     writer: &'a mut Writer<'s>,
-    index: &'a mut Index,
+    index: &'a mut Index<'s>,
     /// The directories from the root to the one that is being read, with their entries so far. Each is the last entry
     /// of the one above.
     open: Vec<Vec<Entry>>,
@@ -66,13 +66,10 @@ struct Scan<'a, 's> {
 }
 
 impl Scan<'_, '_> {
-    fn node(&mut self, node: &Node<'_>) -> Result<Visit, SnapshotError> {
+    fn node(&mut self, node: &Node) -> Result<(), SnapshotError> {
         self.close_to(node.path.components().count())?;
-        if self.workspace.mounts.iter().any(|mount| mount == node.path) {
-            return Ok(Visit::Skip);
-        }
         let kind = match &node.kind {
-            NodeKind::Other => return Ok(Visit::Skip),
+            NodeKind::Other => return Ok(()),
             // Known when all that is in it is.
             NodeKind::Directory => Kind::Directory(Digest([0; 32])),
             NodeKind::Symlink(target) => Kind::Symlink(target.clone().into_os_string().into_vec()),
@@ -96,7 +93,7 @@ impl Scan<'_, '_> {
         if directory {
             self.open.push(Vec::new());
         }
-        Ok(Visit::Descend)
+        Ok(())
     }
 
     /// Puts the directories that are read to their end, until `depth` are left.
@@ -111,12 +108,12 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn file(&mut self, node: &Node<'_>) -> Result<Kind, SnapshotError> {
+    fn file(&mut self, node: &Node) -> Result<Kind, SnapshotError> {
         self.files += 1;
         if let Some(first) = self.linked.get(&node.identity) {
             return Ok(Kind::HardLink(first.clone()));
         }
-        let content = match self.index.unchanged(node) {
+        let content = match self.index.unchanged(node)? {
             Some(content) => content,
             None => self.read(node)?,
         };
@@ -127,9 +124,8 @@ impl Scan<'_, '_> {
         Ok(Kind::File(content))
     }
 
-    fn read(&mut self, node: &Node<'_>) -> Result<Content, SnapshotError> {
-        let failed =
-            |error| ArchiveError::File { operation: "read", path: node.path.to_owned(), source: error };
+    fn read(&mut self, node: &Node) -> Result<Content, SnapshotError> {
+        let failed = |error| ArchiveError::File { operation: "read", path: node.path.clone(), source: error };
         let mut file = node.open()?;
         let mut content = None;
         for _ in 0..TRIES {

@@ -156,7 +156,7 @@ fn from_host(
     let mut tries = 1;
     loop {
         let mut writer = Writer::new(store)?;
-        let mut index = Index::load(store, session)?;
+        let mut index = Index::new(store, session);
         match scan(workspace, &mut writer, &mut index) {
             Ok(held) => return finish(writer, held, session, new, Some(&index)),
             // Something went between being listed and being looked at.
@@ -171,7 +171,7 @@ fn finish(
     held: Held,
     session: &str,
     new: Option<NewSnapshot>,
-    index: Option<&Index>,
+    index: Option<&Index<'_>>,
 ) -> Result<(Snapshot, Digest), SnapshotError> {
     let recorded = new.is_some();
     let new = new.unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use mooring_archive::{ArchiveError, Kind, Visit, walk};
+use mooring_archive::{ArchiveError, Kind, Visit, walk, walk_layers};
 
 /// A tree `tree` with `sub/file`, and `outside/file` beside it.
 fn home() -> tempfile::TempDir {
@@ -76,4 +76,37 @@ fn a_tree_without_bottom_is_refused() {
     }
     let error = walked(&home, |_| {}).unwrap_err().to_string();
     assert!(error.ends_with("the tree is more than 256 levels deep"), "{error}");
+}
+
+/// What is looked at ahead, in a tree of more directories than that may be.
+fn looked_at(root: &std::path::Path, visit: &mut dyn FnMut(usize)) -> Result<usize, ArchiveError> {
+    let mut visited = 0;
+    walk_layers(&[fs::File::open(root).unwrap()], &[], &mut |node| {
+        visited += 1;
+        visit(visited);
+        let enough =
+            || ArchiveError::Refused { member: node.path.display().to_string(), reason: "enough".into() };
+        if visited == 300 { Err(enough()) } else { Ok(()) }
+    })?;
+    Ok(visited)
+}
+
+#[test]
+fn whoever_looks_ahead_ends_with_who_visits() {
+    let root = tempfile::tempdir().unwrap();
+    (0..200).for_each(|n| fs::create_dir_all(root.path().join(format!("{n:03}/below/it"))).unwrap());
+    let ended = looked_at(root.path(), &mut |_| {});
+    assert!(matches!(ended, Err(ArchiveError::Refused { .. })), "{ended:?}");
+}
+
+#[test]
+fn what_goes_while_it_is_looked_at_ahead_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    (0..90).for_each(|n| fs::create_dir_all(root.path().join(format!("{n:03}/below"))).unwrap());
+    let ended = looked_at(root.path(), &mut |visited| {
+        if visited == 1 {
+            fs::remove_dir_all(root.path().join("089")).unwrap();
+        }
+    });
+    assert!(matches!(ended, Err(ArchiveError::File { .. })), "{ended:?}");
 }

@@ -93,9 +93,9 @@ async fn a_fork_is_found_again_and_read_from_the_host() {
     let layers = again.host_workspace().unwrap().layers;
     let layers: Vec<_> = layers.iter().map(|path| std::fs::File::open(path).unwrap()).collect();
     let mut seen = Vec::new();
-    mooring_archive::walk_layers(&layers, &mut |node| {
+    mooring_archive::walk_layers(&layers, &[], &mut |node| {
         seen.push(node.path.display().to_string());
-        Ok::<_, mooring_archive::ArchiveError>(mooring_archive::Visit::Descend)
+        Ok::<_, mooring_archive::ArchiveError>(())
     })
     .unwrap();
     assert_eq!(seen, ["d", "d/low", "d/top"]);
