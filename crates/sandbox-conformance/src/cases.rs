@@ -72,6 +72,8 @@ list! {
     }
     output {
         unread_output_stalls_nothing_and_is_bounded
+        a_command_that_is_paced_waits_for_its_reader_and_loses_nothing
+        input_that_is_not_read_is_refused_until_it_is
         the_beginning_and_the_end_are_kept
         the_streams_are_apart_and_in_order
         a_reader_waits_for_output_and_no_longer_than_it_asked

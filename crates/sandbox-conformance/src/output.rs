@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mooring_sandbox::{Cursor, ExecRequest, Stream, collect};
+use bytes::Bytes;
+use mooring_sandbox::{Cursor, ExecRequest, SandboxError, Stdin, Stream, collect};
 
 use crate::bench::{Bench, SOON, exited};
 
@@ -35,6 +36,61 @@ pub(crate) async fn the_beginning_and_the_end_are_kept(bench: &Bench) {
     process.output(Cursor(1000), 1, SOON).await.unwrap();
     let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
     assert_eq!((result.stdout.text().as_str(), result.stdout.omitted), ("0123ghij", 12));
+}
+
+pub(crate) async fn a_command_that_is_paced_waits_for_its_reader_and_loses_nothing(bench: &Bench) {
+    const SIZE: usize = 3_000_000;
+    let sandbox = bench.sandbox().await;
+    let line = "head -c 3000000 /dev/zero | tr '\\0' x; echo no >&2; echo end; touch over";
+    let mut request = ExecRequest::shell(line);
+    (request.output_limit, request.paced) = (100_000, true);
+    let process = sandbox.session.spawn(request).await.unwrap();
+    // It has said all that it may, and waits.
+    while process.output(Cursor(0), 100_000, Duration::ZERO).await.unwrap().next < Cursor(100_000) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(sandbox.out("ls over 2>/dev/null; echo beside").await, "beside\n");
+    let (mut cursor, mut out, mut err) = (Cursor(0), Vec::new(), Vec::new());
+    let outcome = loop {
+        let chunk = process.output(cursor, 70_000, SOON).await.unwrap();
+        for piece in &chunk.pieces {
+            assert_eq!(piece.at, cursor, "something is missing");
+            cursor = Cursor(cursor.0 + piece.data.len() as u64);
+            if piece.stream == Stream::Stdout { &mut out } else { &mut err }.extend_from_slice(&piece.data);
+        }
+        if let Some(outcome) = chunk.outcome {
+            break outcome;
+        }
+    };
+    assert_eq!((outcome, out.len(), err.as_slice()), (exited(0), SIZE + 4, &b"no\n"[..]));
+    assert!(out.ends_with(b"xend\n") && out[..SIZE].iter().all(|byte| *byte == b'x'));
+    assert_eq!(sandbox.out("ls over").await, "over\n");
+}
+
+pub(crate) async fn input_that_is_not_read_is_refused_until_it_is(bench: &Bench) {
+    let sandbox = bench.sandbox().await;
+    let mut request = ExecRequest::shell("until [ -e go ]; do sleep 0.02; done; wc -c");
+    request.stdin = Stdin::Open;
+    let process = sandbox.session.spawn(request).await.unwrap();
+    let block = Bytes::from(vec![b'x'; 1 << 20]);
+    let mut sent = 0;
+    let full = loop {
+        match process.write_stdin(block.clone()).await {
+            Ok(()) => sent += block.len(),
+            Err(error) => break error,
+        }
+        assert!(sent < 100 << 20);
+    };
+    assert!(matches!(full, SandboxError::StdinFull), "{full}");
+    sandbox.out("touch go").await;
+    while let Err(error) = process.write_stdin(block.clone()).await {
+        assert!(matches!(error, SandboxError::StdinFull), "{error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    process.close_stdin().await.unwrap();
+    let result = collect(process.as_ref(), Some(SOON)).await.unwrap();
+    assert_eq!(result.stdout.text().trim(), (sent + block.len()).to_string());
 }
 
 pub(crate) async fn the_streams_are_apart_and_in_order(bench: &Bench) {

@@ -64,6 +64,11 @@ pub enum SandboxError {
         /// Why.
         reason: String,
     },
+    /// A command does not read its standard input, and as much as may wait for it does.
+    #[error(
+        "the command does not read its standard input, and 4 MiB wait there already; send more once it does"
+    )]
+    StdinFull,
     /// A port inside cannot be connected to, or listened at.
     #[error("port {port} in the sandbox: {reason}")]
     Port {

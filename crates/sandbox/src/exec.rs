@@ -101,6 +101,9 @@ pub struct ExecRequest {
     /// How many bytes of output are kept for a reader, both streams together. Beyond it the oldest goes, except
     /// for the first half of this, which always stays.
     pub output_limit: usize,
+    /// Whether the command waits for its reader instead, as it would in a pipe: nothing is dropped that was not read, and
+    /// what was read is not kept. When the client that started it goes, it goes on by itself.
+    pub paced: bool,
 }
 
 /// The default of [`ExecRequest::output_limit`]: 1 MiB.
@@ -128,6 +131,7 @@ impl ExecRequest {
             tty: None,
             timeout: None,
             output_limit: OUTPUT_LIMIT,
+            paced: false,
         }
     }
 

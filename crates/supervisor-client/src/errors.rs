@@ -13,6 +13,7 @@ pub fn translate(operation: &'static str, failure: Failure) -> SandboxError {
         Failure::File { path, reason } => SandboxError::File { operation, path, reason },
         Failure::Start { command, reason } => SandboxError::Start { command, reason },
         Failure::Archive { member, reason } => SandboxError::Archive { member, reason },
+        Failure::StdinFull => SandboxError::StdinFull,
         Failure::Port { port, reason } => SandboxError::Port { port, reason },
         Failure::Running => SandboxError::Invalid { reason: "the session runs already".into() },
         Failure::Invalid { reason } => SandboxError::Invalid { reason },

@@ -229,6 +229,7 @@ impl SupervisedSession {
             // Rounded up: a deadline is not earlier than asked for.
             timeout_ms: request.timeout.map(|limit| limit.as_micros().div_ceil(1000) as u64),
             output_limit: request.output_limit as u64,
+            paced: request.paced,
         });
         match connection.caller.call("spawn", call, payload, CALL).await? {
             (Reply::Started { process: number }, _) => Ok(Arc::new(SupervisedProcess { number, connection })),

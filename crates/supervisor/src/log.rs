@@ -1,6 +1,6 @@
 //! The output of one command: bounded, addressed by cursor, in order of arrival.
 //!
-//! The first half of the limit is kept for ever, since a command's beginning explains the rest; the other half
+//! Of a command that waits for its reader, only what was not read is kept, and all of it. Of any other, the first half of the limit is kept for ever, since a command's beginning explains the rest; the other half
 //! slides, since its end says how it went. What falls out between is counted by the gap in the cursors.
 
 use std::collections::VecDeque;
@@ -41,6 +41,30 @@ impl Log {
             tail_limit: limit - head_limit,
             head_full: false,
             end: 0,
+        }
+    }
+
+    /// One that keeps what was not read.
+    pub(crate) fn unread(limit: usize) -> Self {
+        Self { head_limit: 0, tail_limit: limit.max(1), head_full: true, ..Self::new(0) }
+    }
+
+    /// How much can come before something falls out.
+    pub(crate) fn room(&self) -> usize {
+        if self.tail.pieces.len() < most_pieces(self.tail_limit) {
+            self.tail_limit - self.tail.bytes.len()
+        } else {
+            0
+        }
+    }
+
+    /// Lets go of what was read.
+    pub(crate) fn forget(&mut self, before: u64) {
+        while let Some(first) = self.tail.pieces.front() {
+            match before.saturating_sub(first.at).min(first.len) {
+                0 => return,
+                gone => self.tail.drop_first(gone),
+            }
         }
     }
 
@@ -106,14 +130,19 @@ impl Half {
         let most = most_pieces(limit);
         while self.bytes.len() > limit || self.pieces.len() > most {
             let excess = if self.pieces.len() > most { u64::MAX } else { (self.bytes.len() - limit) as u64 };
-            let Some(first) = self.pieces.front_mut() else { return };
-            let drop = first.len.min(excess);
-            self.bytes.drain(..drop as usize);
-            first.at += drop;
-            first.len -= drop;
-            if first.len == 0 {
-                self.pieces.pop_front();
-            }
+            let Some(first) = self.pieces.front() else { return };
+            self.drop_first(first.len.min(excess));
+        }
+    }
+
+    /// Drops bytes of the first piece.
+    fn drop_first(&mut self, count: u64) {
+        let Some(first) = self.pieces.front_mut() else { return };
+        self.bytes.drain(..count as usize);
+        first.at += count;
+        first.len -= count;
+        if first.len == 0 {
+            self.pieces.pop_front();
         }
     }
 
@@ -199,6 +228,38 @@ mod tests {
             }
             let head = (limit / 2).min(written.len());
             prop_assert!(kept.iter().take(head).map(|(at, ..)| *at).eq(0..head as u64));
+        }
+
+        #[test]
+        fn nothing_falls_out_that_was_not_read(
+            limit in 1_usize..64,
+            step in 1_usize..9,
+            steps in prop::collection::vec((any::<bool>(), 0_usize..40, any::<bool>()), 0..40),
+        ) {
+            let mut log = Log::unread(limit);
+            let (mut written, mut read, mut cursor) = (Vec::new(), Vec::new(), 0);
+            for (error, wanted, reads) in steps {
+                let data: Vec<u8> = (0..wanted.min(log.room())).map(|index| (written.len() + index) as u8).collect();
+                log.push(if error { Stream::Stderr } else { Stream::Stdout }, &data);
+                written.extend(data);
+                if reads {
+                    log.forget(cursor);
+                    let (_, bytes, next) = log.read(cursor, step);
+                    read.extend(bytes);
+                    cursor = next;
+                }
+            }
+            loop {
+                log.forget(cursor);
+                let (_, bytes, next) = log.read(cursor, step);
+                read.extend(bytes);
+                if next == cursor {
+                    break;
+                }
+                cursor = next;
+            }
+            prop_assert_eq!(read, written);
+            prop_assert_eq!(log.room(), limit);
         }
 
         #[test]

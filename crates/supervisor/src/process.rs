@@ -71,6 +71,8 @@ pub(crate) struct Process {
     /// Who waits for it to start.
     pub(crate) start_request: Option<u64>,
     pub(crate) released: bool,
+    /// The client for whose reading it waits.
+    pub(crate) paced_by: Option<u64>,
     /// How many processes the memory limit had killed before.
     pub(crate) kills_before: u64,
     /// Whether how large its files may grow is limited.
@@ -82,6 +84,8 @@ pub(crate) struct Process {
     /// How its end is to be told, where it was stopped.
     forced: Option<Outcome>,
     last_output: Instant,
+    /// When it went on last, after it had waited for its reader.
+    resumed: Option<Instant>,
 }
 
 /// What is left to be written to a command.
@@ -112,6 +116,7 @@ impl Process {
             stop_requests: Vec::new(),
             start_request: None,
             released: false,
+            paced_by: None,
             kills_before: 0,
             disk_limited: false,
             phase: Phase::Running,
@@ -119,6 +124,30 @@ impl Process {
             ended: None,
             forced: None,
             last_output: now,
+            resumed: None,
+        }
+    }
+
+    /// Whether it waits for its reader.
+    pub(crate) fn is_held(&self) -> bool {
+        self.paced_by.is_some() && self.log.room() == 0
+    }
+
+    /// Its reader has all that came before this.
+    pub(crate) fn was_read(&mut self, before: u64, now: Instant) {
+        if self.paced_by.is_some() {
+            let held = self.is_held();
+            self.log.forget(before);
+            if held && !self.is_held() {
+                self.resumed = Some(now);
+            }
+        }
+    }
+
+    /// Where its reader has gone, it goes on without: what comes is kept as far as there is room.
+    pub(crate) fn reader_gone(&mut self, client: u64, now: Instant) {
+        if self.paced_by.take_if(|reader| *reader == client).is_some() {
+            self.resumed = Some(now);
         }
     }
 
@@ -130,7 +159,11 @@ impl Process {
             Stream::Stderr => &mut self.stderr,
         };
         let Some(fd) = source else { return };
-        match rustix::io::read(&*fd, &mut *buffer) {
+        let room = if self.paced_by.is_some() { self.log.room().min(buffer.len()) } else { buffer.len() };
+        if room == 0 {
+            return;
+        }
+        match rustix::io::read(&*fd, &mut buffer[..room]) {
             // EIO: a terminal that nothing has open any more.
             Ok(0) | Err(Errno::IO) => *source = None,
             Ok(count) => {
@@ -280,13 +313,16 @@ impl Process {
         if self.outcome.is_none()
             && let Some((status, since)) = self.ended
         {
+            let since = self.resumed.map_or(since, |resumed| resumed.max(since));
             let quiet = self.last_output.max(since) + SILENCE;
             let until = quiet.min(since + DRAIN);
             let stopping = self.forced.is_some() && self.reaper.is_some();
+            // What it said last is in a pipe yet.
+            let held = self.forced.is_none() && self.is_held();
             let closed = self.stdout.is_none() && self.stderr.is_none();
-            if !stopping && (closed || until <= now) {
+            if !stopping && !held && (closed || until <= now) {
                 self.outcome = Some(self.settle(status, kills() > self.kills_before));
-            } else if !stopping {
+            } else if !stopping && !held {
                 at(until);
             }
         }
@@ -338,7 +374,7 @@ impl Process {
             return Err(refuse("the command's standard input was closed"));
         }
         if stdin.queue.len() + data.len() > INPUT_LIMIT {
-            return Err(refuse("the command does not read its standard input, and 4 MiB wait there already"));
+            return Err(Failure::StdinFull);
         }
         stdin.queue.extend(data);
         self.feed();

@@ -220,8 +220,13 @@ impl Server {
     fn process_event(&mut self, source: Source, number: u64, now: Instant) -> io::Result<()> {
         let Some(process) = self.processes.get_mut(&number) else { return Ok(()) };
         match source {
-            Source::Stdout => process.drain(Stream::Stdout, &mut self.buffer, now),
-            Source::Stderr => process.drain(Stream::Stderr, &mut self.buffer, now),
+            Source::Stdout | Source::Stderr => {
+                let stream = if source == Source::Stdout { Stream::Stdout } else { Stream::Stderr };
+                process.drain(stream, &mut self.buffer, now);
+                if process.is_held() {
+                    self.watch_output(number)?;
+                }
+            }
             Source::Stdin => {
                 process.feed();
                 if let Some(stdin) = process.stdin.as_ref().filter(|stdin| stdin.queue.is_empty()) {
@@ -254,8 +259,13 @@ impl Server {
         if let Some(disk) = &mut self.disk {
             disk.waiting.retain(|(request, ..)| clients::owner(*request) != client);
         }
+        let now = Instant::now();
         for process in self.processes.values_mut() {
             process.waiters.retain(|waiter| clients::owner(waiter.request) != client);
+            process.reader_gone(client, now);
+        }
+        for number in self.processes.keys() {
+            self.watch_output(*number)?;
         }
         for job in self.jobs.values_mut().filter(|job| job.client == client) {
             job.give_up();
@@ -322,6 +332,7 @@ impl Server {
         let file_size = self.disk.as_ref().map(Disk::file_size);
         let mut process = spawn(&self.world, call, payload, file_size, now)?;
         process.start_request = Some(request);
+        process.paced_by = call.paced.then_some(clients::owner(request));
         process.deadline = process.deadline.into_iter().chain(self.end).min();
         self.add_process(process).map_err(|error| Failure::Invalid { reason: error.to_string() })?;
         Ok(())
@@ -362,6 +373,36 @@ impl Server {
         self.processes.insert(number, process);
         self.watch_stdin(number).map_err(io::Error::other)?;
         Ok(number)
+    }
+
+    /// Listens to what a command says, unless it waits for its reader.
+    fn watch_output(&self, number: u64) -> rustix::io::Result<()> {
+        let Some(process) = self.processes.get(&number) else { return Ok(()) };
+        for (fd, source) in [(&process.stdout, Source::Stdout), (&process.stderr, Source::Stderr)] {
+            let wanted = (!process.is_held()).then_some(epoll::EventFlags::IN);
+            if let Some(fd) = fd {
+                self.listen(fd, source, number, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens to a descriptor, or not.
+    fn listen(
+        &self,
+        fd: &OwnedFd,
+        source: Source,
+        number: u64,
+        wanted: Option<epoll::EventFlags>,
+    ) -> rustix::io::Result<()> {
+        let done = match wanted {
+            Some(flags) => epoll::add(&self.epoll, fd, source.token(number), flags),
+            None => epoll::delete(&self.epoll, fd),
+        };
+        match done {
+            Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Waits for standard input to take what could not be written at once.
@@ -434,14 +475,7 @@ impl Server {
         ];
         for (fd, wanted, source, flags) in pipes {
             let Some(fd) = fd else { continue };
-            match if wanted {
-                epoll::add(&self.epoll, fd, source.token(number), flags)
-            } else {
-                epoll::delete(&self.epoll, fd)
-            } {
-                Ok(()) | Err(Errno::EXIST | Errno::NOENT) => {}
-                Err(errno) => return Err(errno),
-            }
+            self.listen(fd, source, number, wanted.then_some(flags))?;
         }
         Ok(())
     }

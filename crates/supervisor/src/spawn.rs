@@ -12,6 +12,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::config::Level;
 use crate::exec;
+use crate::log::Log;
 use crate::process::{Process, Stdin, set_size};
 use crate::sys::{self, Launch};
 use crate::wire::{Failure, Input, Spawn};
@@ -88,6 +89,9 @@ pub(crate) fn spawn(
     };
     let limit = call.output_limit.min(OUTPUT_LIMIT) as usize;
     let mut process = Process::new(command.clone(), reaper, limit, now);
+    if call.paced {
+        process.log = Log::unread(limit);
+    }
     process.disk_limited = file_size.is_some();
     process.kills_before = world.killed_by_memory();
     process.deadline = call.timeout_ms.map(|limit| now + Duration::from_millis(limit));

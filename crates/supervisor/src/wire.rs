@@ -10,7 +10,7 @@ use mooring_sandbox::{CommandLine, FileStat, Outcome, Stream, TtySize, WriteOpti
 use serde::{Deserialize, Serialize};
 
 /// The protocol's generation. Both sides must speak the same one.
-pub const GENERATION: u32 = 4;
+pub const GENERATION: u32 = 5;
 
 /// A call, from harness to supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -214,6 +214,8 @@ pub struct Spawn {
     pub timeout_ms: Option<u64>,
     /// How much output is kept.
     pub output_limit: u64,
+    /// Whether it waits for its reader, who is whoever starts it, once so much was not read.
+    pub paced: bool,
 }
 
 /// What a command reads.
@@ -349,6 +351,9 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// Too much waits for a command that does not read it.
+    #[error("the command does not read its standard input, and 4 MiB wait there already")]
+    StdinFull,
     /// The session runs already, in a supervisor of its own.
     #[error("the session runs already")]
     Running,

@@ -27,6 +27,7 @@ mod outputs;
 mod ports;
 mod sandbox;
 mod sandbox_network;
+mod sandbox_pipes;
 mod sandbox_restore;
 mod terminal;
 mod tls;

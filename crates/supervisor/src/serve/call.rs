@@ -45,8 +45,13 @@ impl Server {
                     max: max_bytes.clamp(1, MAX_OUTPUT) as usize,
                     until: now + Duration::from_millis(wait_ms).min(MAX_WAIT),
                 };
+                let number = process;
+                let process = self.process(number)?;
                 // Answered by `advance`, before the loop waits.
-                self.process(process)?.waiters.push(waiter);
+                process.waiters.push(waiter);
+                process.was_read(after, now);
+                let listened = self.watch_output(number);
+                listened.map_err(|errno| Failure::Invalid { reason: format!("its output: {errno}") })?;
                 Ok(None)
             }
             Call::WriteStdin { process } => {

@@ -9,7 +9,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::exec::{exit_code, feed, show};
+use super::exec::{KEPT, exit_code, feed, show};
 use super::network;
 use super::record::Found;
 use crate::args::sandbox::ShellArgs;
@@ -39,6 +39,7 @@ async fn run(session: &dyn SandboxSession, args: &ShellArgs) -> Result<Outcome, 
     request.tty = Some(size()?);
     request.stdin = Stdin::Open;
     request.user.clone_from(&args.user);
+    (request.output_limit, request.paced) = (KEPT, true);
     request.env.extend(variable("TERM").map(|term| ("TERM".to_owned(), term)));
     let process = session.spawn(request).await?;
     let raw = Raw::enter()?;
