@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum ArchiveError {
     /// A member that a workspace may not hold, or that would be written outside of the root.
-    #[error("archive member '{member}' refused: {reason}")]
+    #[error("archive member '{}' refused: {reason}", shown(member))]
     Refused {
         /// The member's name, with what is not UTF-8 replaced.
         member: String,
@@ -34,7 +34,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// A file operation failed.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} {}: {source}", shown(&path.to_string_lossy()))]
     File {
         /// `create`, `open`, `list`, ….
         operation: &'static str,
@@ -43,6 +43,17 @@ pub enum ArchiveError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// A name for people: of a very long one the beginning and the end.
+fn shown(name: &str) -> String {
+    let count = name.chars().count();
+    if count <= 300 {
+        return name.to_owned();
+    }
+    let (first, last): (String, String) =
+        (name.chars().take(200).collect(), name.chars().skip(count - 80).collect());
+    format!("{first} … {last}")
 }
 
 impl ArchiveError {

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use tar::{Archive, Entry, EntryType};
 
 use crate::guard::{Allowance, Guard};
+use crate::walk::MAX_PATH;
 use crate::{ArchiveError, Stats};
 
 /// How much an archive may hold.
@@ -70,9 +71,6 @@ pub struct Member {
     /// Group's name; empty for none.
     pub group: String,
 }
-
-/// The kernel takes no longer path.
-const MAX_NAME: usize = 4095;
 
 /// Mode bits that are kept.
 const KEPT_MODE: u32 = 0o1777;
@@ -292,7 +290,7 @@ fn relative(name: &[u8]) -> Result<PathBuf, &'static str> {
     if name.is_empty() {
         return Err("it has no name");
     }
-    if name.len() > MAX_NAME {
+    if name.len() > MAX_PATH {
         return Err("its name is too long");
     }
     if name.contains(&0) {

@@ -24,6 +24,9 @@ use crate::ArchiveError;
 /// How deep a tree may be. Each level holds one descriptor open.
 const MAX_DEPTH: usize = 256;
 
+/// The kernel takes no longer path, and so no longer one could be unpacked.
+pub(crate) const MAX_PATH: usize = 4095;
+
 /// How many directories are looked at before they are asked for. Each may hold a descriptor open.
 const AHEAD: usize = 32;
 
@@ -233,6 +236,13 @@ fn names(layers: &[Arc<OwnedFd>], at: &Path, depth: usize) -> Result<Vec<(CStrin
         }
     }
     names.sort_unstable();
+    let above = at.as_os_str().len() + usize::from(depth > 0);
+    if let Some((name, _)) = names.iter().find(|(name, _)| above + name.as_bytes().len() > MAX_PATH) {
+        let long = format!(
+            "its path is longer than {MAX_PATH} bytes, and could not be put back; move it up, or remove it"
+        );
+        return Err(ArchiveError::file("keep", &below(at, name), std::io::Error::other(long)));
+    }
     Ok(names)
 }
 

@@ -20,8 +20,9 @@ pub fn private_workspace(state_dir: &Path, session_id: &str) -> PathBuf {
 /// Makes a session's directory, or finds it. Nobody else on the host can enter it.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), SandboxError> {
     let make = || -> std::io::Result<()> {
-        fs::create_dir_all(folder.parent().unwrap_or(folder))?;
-        match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        let mut own = std::fs::DirBuilder::new();
+        own.mode(0o700).recursive(true).create(folder.parent().unwrap_or(folder))?;
+        match own.recursive(false).create(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }

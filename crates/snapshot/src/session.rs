@@ -125,8 +125,8 @@ impl SnapshotStore {
         if let Some(workspace) = session.host_workspace() {
             let (store, id, new) = (self.clone(), session.id().to_owned(), new.clone());
             match blocking(move || from_host(&store, &workspace, &id, new)).await {
-                // What its owner made unreadable is not so inside.
-                Err(error) if unreadable(&error) => {}
+                // What its owner made unreadable is not so inside, where it is read then.
+                Err(error) if unreadable(&error) => session.start().await?,
                 other => return other,
             }
         }

@@ -110,3 +110,18 @@ fn what_goes_while_it_is_looked_at_ahead_is_an_error() {
     });
     assert!(matches!(ended, Err(ArchiveError::File { .. })), "{ended:?}");
 }
+
+#[test]
+fn a_path_that_could_not_be_put_back_is_refused_before() {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let root = tempfile::tempdir().unwrap();
+    let name = "x".repeat(100);
+    let mut at = openat(CWD, root.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..41 {
+        mkdirat(&at, &name, Mode::RWXU).unwrap();
+        at = openat(&at, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let refused = mooring_archive::pack(root.path(), std::io::sink(), &[], &|_, _| ("", "")).unwrap_err();
+    let told = refused.to_string();
+    assert!(told.contains("is longer than 4095 bytes") && told.len() < 500, "{told}");
+}

@@ -1,5 +1,6 @@
 //! The database: how a connection is set up, which tables there are, and how older ones become newer ones.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
@@ -64,6 +65,7 @@ const MIGRATIONS: &[&str] = &["
 /// Opens the database for writing, makes it if there is none, and brings it up to date.
 pub(crate) fn open_writer(home: &Home) -> Result<Connection, JournalError> {
     check_place(home)?;
+    make(home);
     let prepare = || -> Result<Connection, Trouble> {
         let mut conn = connect(home)?;
         if conn.is_readonly("main")? {
@@ -109,6 +111,12 @@ fn connect(home: &Home) -> Result<Connection, Trouble> {
 }
 
 /// SQLite says "unable to open database file" to all of these.
+/// Makes the file for its owner alone: it holds what agents read and wrote. What SQLite puts beside it has its rights. Where
+/// this fails, opening it says why.
+fn make(home: &Home) {
+    let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&home.path);
+}
+
 fn check_place(home: &Home) -> Result<(), JournalError> {
     if let Some(parent) = home.path.parent()
         && !parent.is_dir()

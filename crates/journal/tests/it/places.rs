@@ -46,6 +46,16 @@ fn what_is_no_journal_is_refused_and_left_alone() {
 }
 
 #[test]
+fn it_is_its_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let _open = SqliteJournal::open(&dir.path().join("journal.db")).unwrap();
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn an_empty_file_becomes_a_journal() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("journal.db"), "").unwrap();
