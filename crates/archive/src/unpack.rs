@@ -17,6 +17,9 @@ use crate::{ArchiveError, Stats};
 /// Gives a user's and a group's numbers for their names, each of which may be empty. `None`: the caller's own.
 pub type Owners<'a> = dyn Fn(&str, &str) -> Option<(u32, u32)> + 'a;
 
+/// How many names are tried for a file that is made beside another.
+const MAX_NAMES: u32 = 1000;
+
 /// How often a path is resolved again when a rename in the tree disturbed the kernel.
 const MAX_RESOLVES: usize = 64;
 
@@ -26,13 +29,13 @@ const MAX_RESOLVES: usize = 64;
 /// directories get theirs last. Parents that the archive does not name are made with mode 0755. A `.` member is
 /// accepted and changes nothing: the root belongs to the caller.
 ///
-/// A file or link that exists is replaced, never written through. A symbolic link may point anywhere, because
+/// A file or link that exists is replaced, never written through, and is what it was until all of the new one is there. A symbolic link may point anywhere, because
 /// nothing is ever written through one that leaves the root; within the root, parents may be links.
 ///
 /// # Errors
 /// [`ArchiveError::Refused`] for what [`read`] refuses, for a parent that is a link out of the root, and for a
 /// directory and something else at one path. [`ArchiveError::Limit`], [`ArchiveError::Stream`],
-/// [`ArchiveError::File`]. What was unpacked before an error stays.
+/// [`ArchiveError::File`]. What was unpacked before an error stays, but for the file that it met.
 pub fn unpack(
     root: &Path,
     mut archive: impl Read,
@@ -95,9 +98,11 @@ impl Unpacker<'_> {
                 self.directories.insert(path.clone(), directory);
             }
             MemberKind::File { size, sparse } => {
-                let file = self.create(parent, path, last)?;
-                self.fill(content, &file, path, sparse.then_some(*size))?;
-                set_metadata(file.as_fd(), path, member.mode, Some(&times), owner)?;
+                let (file, beside) = self.create(parent, path, last)?;
+                let filled = self
+                    .fill(content, &file, path, sparse.then_some(*size))
+                    .and_then(|()| set_metadata(file.as_fd(), path, member.mode, Some(&times), owner));
+                self.settle(path, last, beside.as_ref(), filled)?;
             }
             MemberKind::Symlink(target) => {
                 self.place(parent, path, last, |parent, name| {
@@ -143,11 +148,58 @@ impl Unpacker<'_> {
         }
     }
 
-    fn create(&mut self, parent: &Path, path: &Path, last: &OsStr) -> Result<File, ArchiveError> {
+    /// Makes a file; where something is in its place, beside that, under the name that is given.
+    fn create(
+        &mut self,
+        parent: &Path,
+        path: &Path,
+        last: &OsStr,
+    ) -> Result<(File, Option<String>), ArchiveError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.place(parent, path, last, |parent, name| {
-            rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
-        })
+        let parent = self.parent(parent)?;
+        let failed = |error: Errno| ArchiveError::file("create", path, error);
+        let make = |name: &OsStr| rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
+        match make(last) {
+            Err(Errno::EXIST) => {}
+            made => return Ok((made.map_err(failed)?.into(), None)),
+        }
+        let process = rustix::process::getpid().as_raw_nonzero();
+        let mut made = Err(Errno::EXIST);
+        let mut name = String::new();
+        for number in 0..MAX_NAMES {
+            name = format!(".moor-{process}-{number}");
+            made = make(name.as_ref());
+            if made.as_ref().err() != Some(&Errno::EXIST) {
+                break;
+            }
+        }
+        Ok((made.map_err(failed)?.into(), Some(name)))
+    }
+
+    /// Puts a file that was made beside another in its place, or removes what could not be filled.
+    fn settle(
+        &self,
+        path: &Path,
+        last: &OsStr,
+        beside: Option<&String>,
+        filled: Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
+        // `create` has just put the parent here.
+        let Some((_, parent)) = &self.parent else { return filled };
+        let settled = match beside {
+            Some(name) if filled.is_ok() => rustix::fs::renameat(parent, name.as_str(), parent, last)
+                .map_err(|error| match error {
+                    Errno::ISDIR => ArchiveError::refused(path, "a directory is in its place"),
+                    error => ArchiveError::file("replace", path, error),
+                }),
+            _ => filled,
+        };
+        if settled.is_err() {
+            // The first error is the one to tell.
+            let name = beside.map_or(last, |name| name.as_ref());
+            let _ = rustix::fs::unlinkat(parent, name, AtFlags::empty());
+        }
+        settled
     }
 
     fn hard_link(

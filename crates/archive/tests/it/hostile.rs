@@ -121,6 +121,21 @@ fn a_stream_that_breaks_off_is_an_error() {
 }
 
 #[test]
+fn what_does_not_come_whole_replaces_nothing_and_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("old"), "precious").unwrap();
+    let big = "x".repeat(5000);
+    for name in ["old", "new"] {
+        let archive = Raw::default().file(name, &big).end();
+        unpack_all(root.path(), &archive[..3000]).unwrap_err();
+    }
+    assert_eq!(tree(root.path()), [("old".to_owned(), "file 644 \"precious\"".to_owned())].into());
+    unpack_all(root.path(), &Raw::default().file("old", "after").end()).unwrap();
+    assert_eq!(fs::read_to_string(root.path().join("old")).unwrap(), "after");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_long_name_without_end_fills_no_memory() {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNULongName);
