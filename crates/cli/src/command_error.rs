@@ -108,7 +108,7 @@ impl From<SandboxError> for CommandError {
 impl From<SnapshotError> for CommandError {
     fn from(error: SnapshotError) -> Self {
         match error {
-            SnapshotError::Unknown { .. } => Self::input(error.to_string()),
+            SnapshotError::Unknown { .. } | SnapshotError::Exists { .. } => Self::input(error.to_string()),
             SnapshotError::Sandbox(error) => error.into(),
             _ => Self::failed(error.to_string()),
         }
