@@ -26,6 +26,7 @@ mod ordinary_user;
 mod outputs;
 mod ports;
 mod sandbox;
+mod sandbox_docker;
 mod sandbox_names;
 mod sandbox_network;
 mod sandbox_restore;

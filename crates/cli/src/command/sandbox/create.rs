@@ -22,7 +22,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
         None => (Manifest::default(), absolute(Path::new("."))?),
     };
     let (table, id) = record::described(&args.new);
-    let client = host::with_way_out(&home, record::client(&home, &table)?)?;
+    let client = host::with_way_out(&home, record::client(&home, &table, Some(&base))?)?;
     client.check(&manifest)?;
     let credentials = lock::credentials(&manifest)?;
     let (support, backend) = (client.support(), client.backend_id());
@@ -31,7 +31,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
     if let Some(workspace) = &workspace {
         plan.refuse_conflicts(workspace)?;
     }
-    let making = Making::begin(&home, id.clone(), client.as_ref(), table, &manifest, None)?;
+    let making = Making::begin(&home, &id, client.as_ref(), (table, Some(base)), &manifest, None)?;
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace };
     let create = async { Ok(client.create(request).await?) };
     let stage = async |session: &dyn SandboxSession| stage(&home, &plan, session, &manifest).await;
@@ -63,8 +63,8 @@ pub(crate) async fn fork(args: &ForkArgs) -> Result<ExitCode, CommandError> {
     // It gets the way out that the other one's manifest asks for.
     let client = host::with_way_out(&home, of.client)?;
     let from = Some(of.record.id().to_owned());
-    let making =
-        Making::begin(&home, id.clone(), client.as_ref(), of.record.sandbox.clone(), &manifest, from)?;
+    let like = (of.record.sandbox.clone(), of.record.directory.clone());
+    let making = Making::begin(&home, &id, client.as_ref(), like, &manifest, from)?;
     let mut copied = false;
     let create = async {
         let parent = client.resume(of.record.state.clone()).await?;

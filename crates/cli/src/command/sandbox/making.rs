@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mooring_manifest::Manifest;
@@ -36,24 +37,27 @@ pub(crate) struct Making {
 }
 
 impl Making {
-    /// Takes an id.
+    /// Takes an id. What it is like comes with the base directory of its manifest.
     pub(crate) fn begin(
         home: &Home,
-        id: String,
+        id: &str,
         client: &dyn SandboxClient,
-        sandbox: SandboxTable,
+        (sandbox, directory): (SandboxTable, Option<PathBuf>),
         manifest: &Manifest,
         from: Option<String>,
     ) -> Result<Self, CommandError> {
-        refuse_taken(home, &id)?;
+        refuse_taken(home, id)?;
         let now = host::now_ms();
-        let state =
-            SessionState { backend: client.backend_id().into(), session_id: id.clone(), data: Value::Null };
-        let manifest_value = manifest.to_value();
+        let state = SessionState {
+            backend: client.backend_id().into(),
+            session_id: id.to_owned(),
+            data: Value::Null,
+        };
         let record = Record {
             state,
             sandbox,
-            manifest: manifest_value,
+            manifest: manifest.to_value(),
+            directory,
             created_ms: now,
             used_ms: now,
             base: None,
@@ -63,7 +67,7 @@ impl Making {
         };
         let Some(held) = claim(home, &record)? else {
             // Somebody was faster.
-            refuse_taken(home, &id)?;
+            refuse_taken(home, id)?;
             return Err(CommandError::failed(format!("sandbox '{id}' came and went just now; try again")));
         };
         Ok(Self { record, manifest: manifest.clone(), _held: held })

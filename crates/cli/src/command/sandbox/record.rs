@@ -30,6 +30,9 @@ pub(crate) struct Record {
     pub(crate) sandbox: SandboxTable,
     /// The manifest of its workspace.
     pub(crate) manifest: Value,
+    /// What the manifest's image is built from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<PathBuf>,
     /// When it was made, in milliseconds since the Unix epoch.
     pub(crate) created_ms: i64,
     /// When it was last used.
@@ -175,13 +178,8 @@ impl Found {
 
     fn new(home: &Home, record: Record, run: Option<(RunId, bool)>) -> Result<Self, CommandError> {
         record.refuse_unfinished(home)?;
-        let client = client(home, &record.sandbox)?;
+        let client = client(home, &record.sandbox, record.directory.as_deref())?;
         Ok(Self { record, run, client })
-    }
-
-    /// The session, not started, for its files.
-    pub(crate) async fn session(&self) -> Result<Arc<dyn SandboxSession>, CommandError> {
-        Ok(self.client.resume(self.record.state.clone()).await?)
     }
 
     /// The session, running, for its files.
@@ -193,6 +191,15 @@ impl Found {
     /// [`super::network::leave`].
     pub(crate) async fn attach(&self, home: &Home) -> Result<Arc<dyn SandboxSession>, CommandError> {
         self.start_with(home, host::with_way_out(home, Arc::clone(&self.client))?.as_ref()).await
+    }
+
+    /// The session, for its files, which are not changed: running where they can be read in no other way.
+    pub(crate) async fn readable(&self) -> Result<Arc<dyn SandboxSession>, CommandError> {
+        let session = self.client.resume(self.record.state.clone()).await?;
+        if session.host_workspace().is_none() {
+            session.start().await?;
+        }
+        Ok(session)
     }
 
     async fn start_with(
@@ -219,14 +226,20 @@ impl Found {
 }
 
 /// The sandboxes of this description, which live on between commands, without a way out.
-pub(crate) fn client(home: &Home, table: &SandboxTable) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    host::lingering_sandbox(home, table, LINGER)
+/// `base` is their manifest's base directory.
+pub(crate) fn client(
+    home: &Home,
+    table: &SandboxTable,
+    base: Option<&Path>,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    host::lingering_sandbox(home, table, base, LINGER)
 }
 
 /// A new sandbox's description and id.
 pub(crate) fn described(args: &NewArgs) -> (SandboxTable, String) {
     let table = SandboxTable {
         backend: args.sandbox.map(|backend| backend.name().to_owned()),
+        image: args.image.clone(),
         isolation: args.isolation,
         memory: args.memory.clone(),
         pids: args.pids,
@@ -296,6 +309,7 @@ async fn of_run(home: &Home, name: &str) -> Result<Option<(Record, (RunId, bool)
         state: serde_json::from_value(session.clone()).map_err(unreadable)?,
         sandbox: serde_json::from_value(state.started.sandbox["options"].clone()).map_err(unreadable)?,
         manifest: state.started.manifest.clone(),
+        directory: None,
         created_ms: row.created_ms,
         used_ms: row.updated_ms,
         base,

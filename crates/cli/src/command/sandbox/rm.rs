@@ -53,7 +53,7 @@ fn check(home: &Home, store: &SnapshotStore, records: &[Record], name: &str) -> 
 }
 
 async fn remove(home: &Home, store: &SnapshotStore, record: &Record) -> Result<(), CommandError> {
-    let client = record::client(home, &record.sandbox)?;
+    let client = record::client(home, &record.sandbox, record.directory.as_deref())?;
     if record.unfinished {
         remove_unfinished(client.as_ref(), record.id(), record::manifest(record)?).await?;
     } else {

@@ -9,6 +9,7 @@ use mooring_snapshot::{NewSnapshot, Snapshot, SnapshotError, SnapshotStore};
 
 use super::making::{Beginning, Making};
 use super::record::{self, Found, one_of};
+use crate::agent_file::SandboxTable;
 use crate::args::sandbox::{DiffArgs, RestoreArgs, SnapshotArgs};
 use crate::command_error::CommandError;
 use crate::home::Home;
@@ -24,10 +25,7 @@ pub(crate) async fn snapshot(args: &SnapshotArgs) -> Result<ExitCode, CommandErr
         // Before the work; it may be taken meanwhile all the same.
         return Err(SnapshotError::Exists { id }.into());
     }
-    let session = found.session().await?;
-    if session.host_workspace().is_none() {
-        session.start().await?;
-    }
+    let session = found.readable().await?;
     let manifest_digest = record::manifest(&found.record)?.digest();
     let new = NewSnapshot { id, replaces: false, manifest_digest, taken_ms: host::now_ms() };
     let taken = store.take(session.as_ref(), new).await?;
@@ -58,11 +56,11 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode, CommandError>
         return Ok(ExitCode::SUCCESS);
     }
     let (table, id) = record::described(&args.new);
-    let manifest = manifest_of(&home, &snapshot).await?;
-    let client = host::with_way_out(&home, record::client(&home, &table)?)?;
+    let manifest = manifest_of(&home, &snapshot, &table).await?;
+    let client = host::with_way_out(&home, record::client(&home, &table, None)?)?;
     check_support(&manifest, &client.support(), client.backend_id())?;
     let from = Some(snapshot.id.clone());
-    let making = Making::begin(&home, id.clone(), client.as_ref(), table, &manifest, from)?;
+    let making = Making::begin(&home, &id, client.as_ref(), (table, None), &manifest, from)?;
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace: None };
     let create = async { Ok(client.create(request).await?) };
     let restore = async |session: &dyn SandboxSession| {
@@ -77,7 +75,11 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode, CommandError>
 
 /// The manifest that a snapshot's workspace had. What it asks for is granted anew, by this machine's operator and to the
 /// new sandbox.
-async fn manifest_of(home: &Home, snapshot: &Snapshot) -> Result<Manifest, CommandError> {
+async fn manifest_of(
+    home: &Home,
+    snapshot: &Snapshot,
+    table: &SandboxTable,
+) -> Result<Manifest, CommandError> {
     let Some(mut manifest) = record::manifest_of(home, &snapshot.manifest_digest).await? else {
         crate::view::note(&format!(
             "no sandbox and no run has the manifest of snapshot {} any more (digest {}): it is restored without the users, \
@@ -86,8 +88,15 @@ async fn manifest_of(home: &Home, snapshot: &Snapshot) -> Result<Manifest, Comma
         ));
         return Ok(Manifest::default());
     };
-    if manifest.extension.image.take().is_some() {
-        crate::view::note("its manifest names an image, which is left out: sandboxes by hand are local ones");
+    let left_out = match (table.backend.as_deref(), &table.image) {
+        (None | Some("local"), _) => Some("the sandbox is a local one"),
+        (_, Some(_)) => Some("--image names another"),
+        _ => None,
+    };
+    if let Some(reason) = left_out
+        && manifest.extension.image.take().is_some()
+    {
+        crate::view::note(&format!("its manifest names an image, which is left out: {reason}"));
     }
     Ok(manifest)
 }
@@ -107,10 +116,7 @@ pub(crate) async fn diff(args: &DiffArgs) -> Result<ExitCode, CommandError> {
             )));
         }
     };
-    let session = found.session().await?;
-    if session.host_workspace().is_none() {
-        session.start().await?;
-    }
+    let session = found.readable().await?;
     let now = store.look(session.as_ref()).await?;
     let mut patch = Vec::new();
     store.diff(&since.root(), &now, &mut patch)?;
