@@ -17,7 +17,7 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_INPUT: u8 = 2;
 /// The run waits for an approval.
 const EXIT_WAITING: u8 = 3;
-/// The run was cancelled.
+/// The run was cancelled, or a command interrupted.
 const EXIT_CANCELLED: u8 = 130;
 
 /// Why a command did not do what it was asked.
@@ -36,6 +36,11 @@ impl CommandError {
     /// A failure on the way: exit code 1.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: EXIT_FAILED }
+    }
+
+    /// Whoever asked for it interrupted it: exit code 130.
+    pub(crate) fn cancelled(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: EXIT_CANCELLED }
     }
 
     /// The same, with the place that it comes from before it.
@@ -108,7 +113,7 @@ impl From<SandboxError> for CommandError {
 impl From<SnapshotError> for CommandError {
     fn from(error: SnapshotError) -> Self {
         match error {
-            SnapshotError::Unknown { .. } => Self::input(error.to_string()),
+            SnapshotError::Unknown { .. } | SnapshotError::Exists { .. } => Self::input(error.to_string()),
             SnapshotError::Sandbox(error) => error.into(),
             _ => Self::failed(error.to_string()),
         }

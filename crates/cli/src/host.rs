@@ -289,30 +289,40 @@ fn sandbox(
                 LocalOptions { storage: Some(storage(config)?), ..local_options(home, config, table)? };
             Arc::new(LocalSandboxClient::new(options))
         }
-        Some("docker") => {
-            if table.isolation.is_some() {
-                return Err(CommandError::input(
-                    "sandbox.isolation: that is the local sandbox's; leave it out with docker, whose isolation is a \
-                     container",
-                ));
-            }
-            let options = DockerOptions {
-                image: table.image.clone(),
-                base: Some(base.to_owned()),
-                limits: limits(table)?,
-                read_only: table.read_only,
-                ..docker_options(home)?
-            };
-            Arc::new(DockerSandboxClient::new(options).with_storage(storage(config)?))
-        }
-        Some(other) => {
-            return Err(CommandError::input(format!(
-                "sandbox.backend: there is no backend '{other}'. The backends are: local, docker"
-            )));
-        }
+        Some("docker") => docker_sandbox(home, config, table, Some(base))?,
+        Some(other) => return Err(no_backend(other)),
     };
     // With a way out where a manifest asks for one.
     Ok(Arc::new(EgressClient::new(backend, operator(config)?)))
+}
+
+/// A sandbox in a container. Without a base directory no image is built.
+fn docker_sandbox(
+    home: &Home,
+    config: &Config,
+    table: &SandboxTable,
+    base: Option<&Path>,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    if table.isolation.is_some() {
+        return Err(CommandError::input(
+            "sandbox.isolation: that is the local sandbox's; leave it out with docker, whose isolation is a \
+             container",
+        ));
+    }
+    let options = DockerOptions {
+        image: table.image.clone(),
+        base: base.map(Path::to_owned),
+        limits: limits(table)?,
+        read_only: table.read_only,
+        ..docker_options(home)?
+    };
+    Ok(Arc::new(DockerSandboxClient::new(options).with_storage(storage(config)?)))
+}
+
+fn no_backend(name: &str) -> CommandError {
+    CommandError::input(format!(
+        "sandbox.backend: there is no backend '{name}'. The backends are: local, docker"
+    ))
 }
 
 /// The Docker engine that the environment names, else this machine's.
@@ -361,19 +371,24 @@ fn secret_variable(name: &str) -> String {
     format!("MOOR_SECRET_{}", name.chars().map(plain).collect::<String>())
 }
 
-/// Sandboxes that live on for this long after the last client has left, without a way out.
+/// Sandboxes that live on for this long after the last client has left, without a way out. In a container only the
+/// workspace does: the container ends with the process that started it. `base` is the manifest's base directory, where
+/// it is known.
 pub(crate) fn lingering_sandbox(
     home: &Home,
     table: &SandboxTable,
+    base: Option<&Path>,
     linger: Duration,
 ) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    if let Some(other) = table.backend.as_deref().filter(|backend| *backend != "local") {
-        return Err(CommandError::input(format!(
-            "sandboxes by hand are local ones: '{other}' cannot keep one alive between two commands"
-        )));
+    let config = home.config()?;
+    match table.backend.as_deref() {
+        None | Some("local") => {
+            let options = LocalOptions { linger: Some(linger), ..local_options(home, &config, table)? };
+            Ok(Arc::new(LocalSandboxClient::new(options)))
+        }
+        Some("docker") => docker_sandbox(home, &config, table, base),
+        Some(other) => Err(no_backend(other)),
     }
-    let options = LocalOptions { linger: Some(linger), ..local_options(home, &home.config()?, table)? };
-    Ok(Arc::new(LocalSandboxClient::new(options)))
 }
 
 /// The same with a way out where a manifest asks for one. It leads through this process, and ends with it; whichever

@@ -29,6 +29,14 @@ pub enum SnapshotError {
         /// As it was asked for.
         id: String,
     },
+    /// Its id is another one's, which stays.
+    #[error(
+        "there is a snapshot '{id}' already; use another name, or remove that one first with `moor sandbox rm {id}`"
+    )]
+    Exists {
+        /// The id.
+        id: String,
+    },
     /// Something that a snapshot needs is missing or not what it was.
     #[error("the snapshot store is damaged: {reason}; snapshots that need it cannot be restored")]
     Damaged {

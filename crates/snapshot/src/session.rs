@@ -30,7 +30,8 @@ impl SnapshotStore {
     /// A session that is not running will do where its workspace lies on this host.
     ///
     /// # Errors
-    /// [`SnapshotError::Read`], [`SnapshotError::Sandbox`], [`SnapshotError::Store`]. Nothing is recorded then.
+    /// [`SnapshotError::Exists`], [`SnapshotError::Read`], [`SnapshotError::Sandbox`], [`SnapshotError::Store`]. Nothing
+    /// is recorded then.
     pub async fn take(
         &self,
         session: &dyn SandboxSession,
@@ -96,6 +97,9 @@ impl SnapshotStore {
         match client.fork(&parent.state(), &request.session_id).await {
             Err(SandboxError::Unsupported { .. }) => {}
             shared => return Ok((shared?, false)),
+        }
+        if parent.host_workspace().is_none() {
+            parent.start().await?;
         }
         let root = self.look(parent).await?;
         let session = client.create(request).await?;
@@ -173,7 +177,7 @@ fn finish(
     new: Option<NewSnapshot>,
     index: Option<&Index<'_>>,
 ) -> Result<(Snapshot, Digest), SnapshotError> {
-    let recorded = new.is_some();
+    let recorded = new.as_ref().map(|new| new.replaces);
     let new = new.unwrap_or_default();
     let snapshot = Snapshot {
         id: new.id,
@@ -191,7 +195,7 @@ fn finish(
         if let Some(seen) = &seen {
             index::keep(conn, session, seen)?;
         }
-        if recorded { record(conn, &snapshot) } else { Ok(()) }
+        recorded.map_or(Ok(()), |replaces| record(conn, &snapshot, replaces))
     })?;
     Ok((snapshot, held.root))
 }

@@ -60,7 +60,13 @@ impl SnapshotStore {
             }
             Err(SnapshotError::Unknown { .. }) => {
                 set_up(plan, session).await?;
-                let new = NewSnapshot { id, manifest_digest: manifest.digest(), taken_ms: now_ms };
+                let new = NewSnapshot {
+                    id,
+                    // Whoever made the same meanwhile.
+                    replaces: true,
+                    manifest_digest: manifest.digest(),
+                    taken_ms: now_ms,
+                };
                 match self.take(session, new).await {
                     Ok(_) => SetUp::Kept,
                     // It was made all the same.

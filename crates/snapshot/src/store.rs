@@ -50,8 +50,11 @@ struct Shared {
 /// What a snapshot is taken for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewSnapshot {
-    /// Its id, chosen by the caller. One that exists is replaced: what a crash interrupted is simply done again.
+    /// Its id, chosen by the caller.
     pub id: String,
+    /// Whether it takes the place of one that has its id, so that what a crash interrupted is simply done again. Else
+    /// that is refused, and the other one stays.
+    pub replaces: bool,
     /// SHA-256 of the workspace's manifest, hex.
     pub manifest_digest: String,
     /// When, in milliseconds since the Unix epoch.
@@ -267,9 +270,10 @@ fn snapshot(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 }
 
 /// Records a snapshot, in the transaction that writes what it needs.
-pub(crate) fn record(conn: &Connection, snapshot: &Snapshot) -> Result<(), Trouble> {
-    conn.execute(
-        &format!("INSERT OR REPLACE INTO snapshot ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+pub(crate) fn record(conn: &Connection, snapshot: &Snapshot, replaces: bool) -> Result<(), Trouble> {
+    let conflict = if replaces { "REPLACE" } else { "IGNORE" };
+    let recorded = conn.execute(
+        &format!("INSERT OR {conflict} INTO snapshot ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
         params![
             snapshot.id,
             snapshot.root.0,
@@ -281,7 +285,10 @@ pub(crate) fn record(conn: &Connection, snapshot: &Snapshot) -> Result<(), Troub
             snapshot.added_bytes as i64,
         ],
     )?;
-    Ok(())
+    match recorded {
+        0 => Err(SnapshotError::Exists { id: snapshot.id.clone() }.into()),
+        _ => Ok(()),
+    }
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -14,7 +14,7 @@ pub(crate) enum SandboxCommand {
     /// List sandboxes, the newest first.
     List(ListArgs),
     /// Run a command in a sandbox. What it leaves in the background goes on until the sandbox has been unused for a
-    /// quarter of an hour.
+    /// quarter of an hour; in a container it ends with the command.
     Exec(ExecArgs),
     /// Open a shell in a sandbox.
     Shell(ShellArgs),
@@ -46,6 +46,9 @@ pub(crate) struct NewArgs {
     /// Where it is.
     #[arg(long, value_name = "BACKEND")]
     pub(crate) sandbox: Option<Backend>,
+    /// The image of a docker sandbox whose manifest names none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
     /// How the local sandbox isolates.
     #[arg(long, value_name = "LEVEL")]
     pub(crate) isolation: Option<IsolationArg>,
@@ -159,7 +162,7 @@ pub(crate) struct RestoreArgs {
     /// The snapshot's id, or the beginning of it.
     pub(crate) snapshot: String,
     /// Replace the workspace of this sandbox instead of making a new one.
-    #[arg(long, value_name = "SANDBOX", conflicts_with_all = ["name", "sandbox", "isolation", "memory", "pids", "cpus"])]
+    #[arg(long, value_name = "SANDBOX", conflicts_with_all = ["name", "sandbox", "image", "isolation", "memory", "pids", "cpus"])]
     pub(crate) into: Option<String>,
     /// What a new one is like. Its users, variables and root are those of the sandbox that the snapshot is of, where
     /// that is still known.

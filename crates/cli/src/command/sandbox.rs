@@ -4,6 +4,7 @@ pub(crate) mod cp;
 mod create;
 mod exec;
 mod list;
+mod making;
 mod network;
 mod ports;
 mod prune;

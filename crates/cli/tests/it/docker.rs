@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::moor::{Moor, Ran, exec, say};
 
 /// `moor` with the engine of the tests. `None`: there is none, and that was said.
-fn moor(moor: &Moor, args: &[&str]) -> Option<Command> {
+pub(crate) fn moor(moor: &Moor, args: &[&str]) -> Option<Command> {
     let mut command = moor.command(args);
     command.env("DOCKER_HOST", format!("unix://{}", docker()?.display()));
     Some(command)
@@ -87,17 +87,22 @@ pub(crate) fn remove_volumes(events: &str) {
     assert!(!sessions.is_empty(), "{events}");
     for session in sessions {
         let url = format!("http://docker/volumes/mooring-{session}");
-        let delete = Command::new("curl")
-            .args(["-sf", "-X", "DELETE", "--unix-socket"])
-            .arg(&socket)
-            .arg(url)
-            .status();
-        assert!(delete.unwrap().success(), "volume of {session}");
+        let mut delete = Command::new("curl");
+        delete.args(["-sf", "-X", "DELETE", "--unix-socket"]).arg(&socket).arg(url);
+        // A container that ended with its command goes in a moment.
+        let removed = (0..100).any(|_| {
+            let removed = delete.status().unwrap().success();
+            if !removed {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            removed
+        });
+        assert!(removed, "volume of {session}");
     }
 }
 
 /// What the engine says to a request of its API.
-fn ask(socket: &Path, method: &str, path: &str, body: &Value) -> Value {
+pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &Value) -> Value {
     let asked = Command::new("curl")
         .args(["-sS", "-g", "-X", method, "-H", "Content-Type: application/json", "--unix-socket"])
         .arg(socket)

@@ -6,13 +6,13 @@ use std::process::Stdio;
 use crate::moor::{Moor, Ran, exec, say};
 
 /// Runs it; it must succeed.
-fn ok(moor: &Moor, args: &[&str]) -> String {
+pub(crate) fn ok(moor: &Moor, args: &[&str]) -> String {
     let ran: Ran = moor.run(args);
     assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.err);
     ran.out
 }
 
-fn inside(moor: &Moor, sandbox: &str, line: &str) -> String {
+pub(crate) fn inside(moor: &Moor, sandbox: &str, line: &str) -> String {
     ok(moor, &["sandbox", "exec", sandbox, "--", "sh", "-c", line])
 }
 
@@ -34,10 +34,14 @@ impl One {
 
 impl Drop for One {
     fn drop(&mut self) {
-        let listed = self.0.run(&["sandbox", "list", "--json"]).json();
-        for sandbox in listed {
-            self.0.run(&["sandbox", "rm", sandbox["id"].as_str().unwrap()]);
-        }
+        remove_all(&self.0);
+    }
+}
+
+/// So that nothing goes on when a test is over.
+pub(crate) fn remove_all(moor: &Moor) {
+    for sandbox in moor.run(&["sandbox", "list", "--json"]).json() {
+        moor.run(&["sandbox", "rm", sandbox["id"].as_str().unwrap()]);
     }
 }
 

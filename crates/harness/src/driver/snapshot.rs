@@ -22,6 +22,8 @@ impl Driver<'_> {
             (Some(store), Some(session)) => {
                 let new = NewSnapshot {
                     id: format!("{}-{}", self.run, self.state.last_seq),
+                    // Taken again after a crash that kept it out of the journal.
+                    replaces: true,
                     manifest_digest: self.state.started.manifest_digest.clone(),
                     taken_ms: began,
                 };

@@ -164,6 +164,33 @@ async fn a_snapshot_says_what_it_holds() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_taken_is_refused_unless_it_is_taken_again_on_purpose() {
+    let place = Place::new();
+    let one = place.near("one");
+    let new = |replaces| NewSnapshot { id: "s".into(), replaces, ..NewSnapshot::default() };
+    // Of several at once, one wins.
+    let (first, second, third) = tokio::join!(
+        place.store.take(&one, new(false)),
+        place.store.take(&one, new(false)),
+        place.store.take(&one, new(false))
+    );
+    let mut all = vec![first, second, third];
+    let won = all.extract_if(.., |taken| taken.is_ok()).collect::<Vec<_>>();
+    assert_eq!((won.len(), all.len()), (1, 2));
+    for refused in all {
+        let told = refused.unwrap_err();
+        assert!(matches!(&told, SnapshotError::Exists { id } if id == "s"), "{told}");
+    }
+    let kept = place.store.get("s").unwrap();
+    fs::write(one.path.join("f"), "other").unwrap();
+    assert!(place.store.take(&one, new(false)).await.is_err());
+    assert_eq!(place.store.get("s").unwrap(), kept);
+    let again = place.store.take(&one, new(true)).await.unwrap();
+    assert_ne!(again.digest, kept.digest);
+    assert_eq!(place.store.get("s").unwrap(), again);
+}
+
+#[tokio::test]
 async fn a_workspace_that_cannot_be_read_gives_no_snapshot() {
     let place = Place::new();
     for near in [true, false] {

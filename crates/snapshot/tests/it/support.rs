@@ -135,7 +135,7 @@ impl Place {
     }
 
     pub(crate) async fn take(&self, dir: &Dir, id: &str) -> Snapshot {
-        let new = NewSnapshot { id: id.into(), manifest_digest: "m".into(), taken_ms: 1 };
+        let new = NewSnapshot { id: id.into(), replaces: true, manifest_digest: "m".into(), taken_ms: 1 };
         self.store.take(dir, new).await.unwrap()
     }
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{CreateRequest, ExecRequest, Plan, SandboxClient, SandboxSession, SetUp};
-use mooring_snapshot::{NewSnapshot, Snapshot};
+use mooring_sandbox::{CreateRequest, ExecRequest, Plan, SandboxSession, SetUp};
+use mooring_snapshot::{NewSnapshot, Snapshot, SnapshotError};
 
-use super::network;
-use super::record::{self, Found, Record};
-use crate::agent_file::{SandboxTable, read_manifest};
+use super::making::{Beginning, Making};
+use super::record::{self, Found};
+use crate::agent_file::read_manifest;
 use crate::args::sandbox::{CreateArgs, ForkArgs};
 use crate::command_error::CommandError;
 use crate::home::{Home, absolute};
@@ -22,8 +22,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
         None => (Manifest::default(), absolute(Path::new("."))?),
     };
     let (table, id) = record::described(&args.new);
-    record::refuse_taken(&home, &id)?;
-    let client = host::with_way_out(&home, record::client(&home, &table)?)?;
+    let client = host::with_way_out(&home, record::client(&home, &table, Some(&base))?)?;
     client.check(&manifest)?;
     let credentials = lock::credentials(&manifest)?;
     let (support, backend) = (client.support(), client.backend_id());
@@ -32,12 +31,11 @@ pub(crate) async fn create(args: CreateArgs) -> Result<ExitCode, CommandError> {
     if let Some(workspace) = &workspace {
         plan.refuse_conflicts(workspace)?;
     }
+    let making = Making::begin(&home, &id, client.as_ref(), (table, Some(base)), &manifest, None)?;
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace };
-    let session = client.create(request).await?;
-    let made = stage(&home, &plan, session.as_ref(), &manifest).await;
-    network::leave(session.as_ref()).await;
-    let base = unless_failed(client.as_ref(), session.as_ref(), made).await?;
-    keep(&home, table, &manifest, session.as_ref(), Some(base.id), None)?;
+    let create = async { Ok(client.create(request).await?) };
+    let stage = async |session: &dyn SandboxSession| stage(&home, &plan, session, &manifest).await;
+    let session = making.finish(&home, client.as_ref(), create, stage).await?;
     crate::view::line(session.id())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -47,29 +45,37 @@ async fn stage(
     plan: &Plan,
     session: &dyn SandboxSession,
     manifest: &Manifest,
-) -> Result<Snapshot, CommandError> {
+) -> Result<Beginning, CommandError> {
     session.start().await?;
     let staged = home.snapshots()?.materialise(plan, manifest, session, host::now_ms()).await?;
     if staged.setup == Some(SetUp::Cached) {
         crate::view::note("setup cached");
     }
-    base(home, session, manifest).await
+    let base = base(home, session, manifest).await?;
+    Ok(Beginning { base: Some(base.id), own_base: true })
 }
 
 pub(crate) async fn fork(args: &ForkArgs) -> Result<ExitCode, CommandError> {
     let home = Home::find()?;
     let id = args.name.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    record::refuse_taken(&home, &id)?;
     let of = Found::find(&home, &args.of).await?;
     let manifest = record::manifest(&of.record)?;
     // It gets the way out that the other one's manifest asks for.
     let client = host::with_way_out(&home, of.client)?;
-    let parent = client.resume(of.record.state.clone()).await?;
-    end_if_idle(parent.as_ref()).await?;
-    let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace: None };
-    let (session, copied) = home.snapshots()?.fork(client.as_ref(), parent.as_ref(), request).await?;
     let from = Some(of.record.id().to_owned());
-    keep(&home, of.record.sandbox.clone(), &manifest, session.as_ref(), of.record.base.clone(), from)?;
+    let like = (of.record.sandbox.clone(), of.record.directory.clone());
+    let making = Making::begin(&home, &id, client.as_ref(), like, &manifest, from)?;
+    let mut copied = false;
+    let create = async {
+        let parent = client.resume(of.record.state.clone()).await?;
+        end_if_idle(parent.as_ref()).await?;
+        let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace: None };
+        let (session, was_copied) = home.snapshots()?.fork(client.as_ref(), parent.as_ref(), request).await?;
+        copied = was_copied;
+        Ok(session)
+    };
+    let beginning = Beginning { base: of.record.base.clone(), own_base: of.record.own_base };
+    let session = making.finish(&home, client.as_ref(), create, async |_| Ok(beginning)).await?;
     if copied {
         crate::view::note("copied: the sandbox runs, or its workspace cannot be shared");
     }
@@ -90,50 +96,26 @@ async fn end_if_idle(session: &dyn SandboxSession) -> Result<(), CommandError> {
 }
 
 /// What a workspace holds as it begins, to compare with later.
-pub(crate) async fn base(
+async fn base(
     home: &Home,
     session: &dyn SandboxSession,
     manifest: &Manifest,
 ) -> Result<Snapshot, CommandError> {
-    let new = NewSnapshot {
-        id: format!("{}-begin", session.id()),
-        manifest_digest: manifest.digest(),
-        taken_ms: host::now_ms(),
-    };
-    Ok(home.snapshots()?.take(session, new).await?)
-}
-
-/// Removes a new sandbox where what was to be done with it failed.
-pub(crate) async fn unless_failed<T>(
-    client: &dyn SandboxClient,
-    session: &dyn SandboxSession,
-    result: Result<T, CommandError>,
-) -> Result<T, CommandError> {
-    if result.is_err() {
-        // The first error is the one to tell.
-        let _ = client.delete(&session.state()).await;
+    let store = home.snapshots()?;
+    let mut id = format!("{}-begin", session.id());
+    let mut number = 1;
+    loop {
+        let new = NewSnapshot {
+            id: id.clone(),
+            replaces: false,
+            manifest_digest: manifest.digest(),
+            taken_ms: host::now_ms(),
+        };
+        match store.take(session, new).await {
+            // Somebody called a snapshot so; that one stays.
+            Err(SnapshotError::Exists { .. }) => number += 1,
+            taken => return Ok(taken?),
+        }
+        id = format!("{}-begin-{number}", session.id());
     }
-    result
-}
-
-/// Records a new sandbox.
-pub(crate) fn keep(
-    home: &Home,
-    sandbox: SandboxTable,
-    manifest: &Manifest,
-    session: &dyn SandboxSession,
-    base: Option<String>,
-    from: Option<String>,
-) -> Result<(), CommandError> {
-    let now = host::now_ms();
-    let record = Record {
-        state: session.state(),
-        sandbox,
-        manifest: manifest.to_value(),
-        created_ms: now,
-        used_ms: now,
-        base,
-        from,
-    };
-    record.save(home)
 }

@@ -31,13 +31,19 @@ pub(crate) fn list(args: &ListArgs) -> Result<ExitCode, CommandError> {
                 "used_ms": record.used_ms,
                 "base": record.base,
                 "from": record.from,
+                "unfinished": record.unfinished,
                 "sandbox": record.sandbox,
             })
             .to_string()
         } else {
             let from = record.from.as_deref().map(|from| format!(" · from {}", one_line(from, 60)));
+            let unfinished = match record.being_made(&home) {
+                true => " · being made",
+                false if record.unfinished => " · unfinished, to be removed with `moor sandbox rm`",
+                false => "",
+            };
             format!(
-                "{}  {} · used {}{}",
+                "{}  {} · used {}{}{unfinished}",
                 record.id(),
                 record.state.backend,
                 time(record.used_ms),

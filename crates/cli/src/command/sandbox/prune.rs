@@ -49,9 +49,10 @@ pub(crate) async fn prune(args: &PruneArgs) -> Result<ExitCode, CommandError> {
         }
     }
     gone += prune_docker(&home, args.dry_run, &used, before).await?;
-    // Those whose workspace lies elsewhere, and stays.
+    // Those whose workspace lies elsewhere on this host, and stays. A container's is kept by its record.
     let gone_elsewhere = records
         .iter()
+        .filter(|record| record.state.backend == "local")
         .filter(|record| record.used_ms < before && !home.state.join("sandboxes").join(record.id()).exists());
     for record in gone_elsewhere.filter(|_| !args.dry_run) {
         Record::forget(&home, record.id())?;

@@ -1,13 +1,14 @@
 //! What is kept of a sandbox between commands, `STATE/sessions/ID.json`, and how one is found: its own record, or that
 //! of the run which worked in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_journal::{Event, Journal as _, RunId};
 use mooring_manifest::Manifest;
 use mooring_sandbox::{SandboxClient, SandboxSession, SessionState};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,14 +30,23 @@ pub(crate) struct Record {
     pub(crate) sandbox: SandboxTable,
     /// The manifest of its workspace.
     pub(crate) manifest: Value,
+    /// What the manifest's image is built from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<PathBuf>,
     /// When it was made, in milliseconds since the Unix epoch.
     pub(crate) created_ms: i64,
     /// When it was last used.
     pub(crate) used_ms: i64,
     /// The snapshot of its workspace as it began.
     pub(crate) base: Option<String>,
+    /// Whether that was taken for this sandbox or the one that it is a fork of, and goes when no other needs it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own_base: bool,
     /// The sandbox or the snapshot that it began as.
     pub(crate) from: Option<String>,
+    /// Whether it is still being made, or somebody ended before it was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unfinished: bool,
 }
 
 /// A sandbox that was found.
@@ -53,16 +63,57 @@ impl Record {
         &self.state.session_id
     }
 
-    /// Writes it as a whole.
-    pub(crate) fn save(&self, home: &Home) -> Result<(), CommandError> {
+    /// Where it lies.
+    pub(crate) fn file(&self, home: &Home) -> PathBuf {
+        home.sessions().join(format!("{}.json", self.id()))
+    }
+
+    /// Where it is written until it is whole, in a directory that is there.
+    pub(crate) fn temporary(&self, home: &Home) -> Result<PathBuf, CommandError> {
         let folder = home.sessions();
         fs_err::create_dir_all(&folder)?;
-        let text =
-            serde_json::to_vec_pretty(self).map_err(|error| CommandError::failed(error.to_string()))?;
-        let temporary = folder.join(format!(".{}.{}", self.id(), std::process::id()));
-        fs_err::write(&temporary, text)?;
-        fs_err::rename(&temporary, folder.join(format!("{}.json", self.id())))?;
-        Ok(())
+        Ok(folder.join(format!(".{}.{}", self.id(), std::process::id())))
+    }
+
+    pub(crate) fn text(&self) -> Result<Vec<u8>, CommandError> {
+        serde_json::to_vec_pretty(self).map_err(|error| CommandError::failed(error.to_string()))
+    }
+
+    /// Writes it as a whole.
+    pub(crate) fn save(&self, home: &Home) -> Result<(), CommandError> {
+        let (temporary, text) = (self.temporary(home)?, self.text()?);
+        let written = fs_err::write(&temporary, text);
+        let written = written.and_then(|()| fs_err::rename(&temporary, self.file(home)));
+        if written.is_err() {
+            // Half of it is of no use to anybody.
+            let _ = fs_err::remove_file(&temporary);
+        }
+        Ok(written?)
+    }
+
+    /// Whether somebody makes it just now.
+    pub(crate) fn being_made(&self, home: &Home) -> bool {
+        self.unfinished
+            && fs_err::File::open(self.file(home)).is_ok_and(|file| {
+                rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)
+                    == Err(rustix::io::Errno::AGAIN)
+            })
+    }
+
+    /// Refuses one that cannot be used yet, or never.
+    pub(crate) fn refuse_unfinished(&self, home: &Home) -> Result<(), CommandError> {
+        let id = self.id();
+        if !self.unfinished {
+            return Ok(());
+        }
+        Err(CommandError::input(if self.being_made(home) {
+            format!("sandbox '{id}' is being made just now; wait for that, or interrupt it")
+        } else {
+            format!(
+                "sandbox '{id}' is unfinished: what made it was ended before it was done. `moor sandbox rm {id}` removes \
+                 it; then make it again"
+            )
+        }))
     }
 
     /// All records, the newest first.
@@ -103,22 +154,32 @@ impl Found {
         if let Some(record) = one_of(&records, name, "sandbox", |record| record.id())? {
             return Self::new(home, record.clone(), None);
         }
+        Self::find_run(home, name, "").await
+    }
+
+    /// Finds one by its whole id, or that of the run: for what cannot be undone.
+    pub(crate) async fn find_exact(home: &Home, name: &str) -> Result<Self, CommandError> {
+        let records = Record::all(home)?;
+        if let Some(record) = by_id(&records, name) {
+            return Self::new(home, record.clone(), None);
+        }
+        Self::find_run(home, name, &meant(records.iter().map(Record::id), name)).await
+    }
+
+    async fn find_run(home: &Home, name: &str, meant: &str) -> Result<Self, CommandError> {
         match of_run(home, name).await? {
             Some((record, run)) => Self::new(home, record, Some(run)),
             None => Err(CommandError::input(format!(
-                "there is no sandbox '{name}', and no run of that id; `moor sandbox list` and `moor runs` list them"
+                "there is no sandbox '{name}', and no run of that id; `moor sandbox list` and `moor runs` list \
+                 them{meant}"
             ))),
         }
     }
 
     fn new(home: &Home, record: Record, run: Option<(RunId, bool)>) -> Result<Self, CommandError> {
-        let client = client(home, &record.sandbox)?;
+        record.refuse_unfinished(home)?;
+        let client = client(home, &record.sandbox, record.directory.as_deref())?;
         Ok(Self { record, run, client })
-    }
-
-    /// The session, not started, for its files.
-    pub(crate) async fn session(&self) -> Result<Arc<dyn SandboxSession>, CommandError> {
-        Ok(self.client.resume(self.record.state.clone()).await?)
     }
 
     /// The session, running, for its files.
@@ -130,6 +191,15 @@ impl Found {
     /// [`super::network::leave`].
     pub(crate) async fn attach(&self, home: &Home) -> Result<Arc<dyn SandboxSession>, CommandError> {
         self.start_with(home, host::with_way_out(home, Arc::clone(&self.client))?.as_ref()).await
+    }
+
+    /// The session, for its files, which are not changed: running where they can be read in no other way.
+    pub(crate) async fn readable(&self) -> Result<Arc<dyn SandboxSession>, CommandError> {
+        let session = self.client.resume(self.record.state.clone()).await?;
+        if session.host_workspace().is_none() {
+            session.start().await?;
+        }
+        Ok(session)
     }
 
     async fn start_with(
@@ -145,21 +215,31 @@ impl Found {
         let session = client.resume(self.record.state.clone()).await?;
         session.start().await?;
         if self.run.is_none() {
-            Record { used_ms: host::now_ms(), ..self.record.clone() }.save(home)?;
+            let used = Record { used_ms: host::now_ms(), ..self.record.clone() };
+            // It only tells when this may be pruned; on a full disk somebody must be able to remove something.
+            if let Err(error) = used.save(home) {
+                crate::view::note(&format!("when it was used last is not kept: {}", error.message()));
+            }
         }
         Ok(session)
     }
 }
 
 /// The sandboxes of this description, which live on between commands, without a way out.
-pub(crate) fn client(home: &Home, table: &SandboxTable) -> Result<Arc<dyn SandboxClient>, CommandError> {
-    host::lingering_sandbox(home, table, LINGER)
+/// `base` is their manifest's base directory.
+pub(crate) fn client(
+    home: &Home,
+    table: &SandboxTable,
+    base: Option<&Path>,
+) -> Result<Arc<dyn SandboxClient>, CommandError> {
+    host::lingering_sandbox(home, table, base, LINGER)
 }
 
 /// A new sandbox's description and id.
 pub(crate) fn described(args: &NewArgs) -> (SandboxTable, String) {
     let table = SandboxTable {
         backend: args.sandbox.map(|backend| backend.name().to_owned()),
+        image: args.image.clone(),
         isolation: args.isolation,
         memory: args.memory.clone(),
         pids: args.pids,
@@ -169,12 +249,19 @@ pub(crate) fn described(args: &NewArgs) -> (SandboxTable, String) {
     (table, args.name.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()))
 }
 
-/// Refuses an id that is taken.
-pub(crate) fn refuse_taken(home: &Home, id: &str) -> Result<(), CommandError> {
-    if Record::all(home)?.iter().any(|record| record.id() == id) {
-        return Err(CommandError::input(format!("there is a sandbox '{id}' already; use another --name")));
+/// The one of exactly this id.
+pub(crate) fn by_id<'a>(records: &'a [Record], id: &str) -> Option<&'a Record> {
+    records.iter().find(|record| record.id() == id)
+}
+
+/// Which ids somebody may have meant that wrote only their beginning, to end an error with. Empty: none.
+pub(crate) fn meant<'a>(ids: impl Iterator<Item = &'a str>, name: &str) -> String {
+    let begin: Vec<String> =
+        ids.filter(|id| id.starts_with(name)).take(3).map(|id| format!("'{id}'")).collect();
+    if name.is_empty() || begin.is_empty() {
+        return String::new();
     }
-    Ok(())
+    format!(". Perhaps {} is meant: what is removed or replaced must be named in full", begin.join(" or "))
 }
 
 /// The one that is called so, or whose name begins so.
@@ -222,10 +309,13 @@ async fn of_run(home: &Home, name: &str) -> Result<Option<(Record, (RunId, bool)
         state: serde_json::from_value(session.clone()).map_err(unreadable)?,
         sandbox: serde_json::from_value(state.started.sandbox["options"].clone()).map_err(unreadable)?,
         manifest: state.started.manifest.clone(),
+        directory: None,
         created_ms: row.created_ms,
         used_ms: row.updated_ms,
         base,
+        own_base: false,
         from: None,
+        unfinished: false,
     };
     Ok(Some((record, (run, row.driven))))
 }

@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use mooring_manifest::Manifest;
-use mooring_sandbox::{CreateRequest, check_support};
-use mooring_snapshot::{NewSnapshot, Snapshot, SnapshotStore};
+use mooring_sandbox::{CreateRequest, SandboxSession, check_support};
+use mooring_snapshot::{NewSnapshot, Snapshot, SnapshotError, SnapshotStore};
 
-use super::create::{keep, unless_failed};
-use super::network;
+use super::making::{Beginning, Making};
 use super::record::{self, Found, one_of};
+use crate::agent_file::SandboxTable;
 use crate::args::sandbox::{DiffArgs, RestoreArgs, SnapshotArgs};
 use crate::command_error::CommandError;
 use crate::home::Home;
@@ -22,15 +22,13 @@ pub(crate) async fn snapshot(args: &SnapshotArgs) -> Result<ExitCode, CommandErr
     let found = Found::find(&home, &args.sandbox).await?;
     let id = args.name.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     if store.get(&id).is_ok() {
-        return Err(CommandError::input(format!("there is a snapshot '{id}' already; use another --name")));
+        // Before the work; it may be taken meanwhile all the same.
+        return Err(SnapshotError::Exists { id }.into());
     }
-    let session = found.session().await?;
-    if session.host_workspace().is_none() {
-        session.start().await?;
-    }
+    let session = found.readable().await?;
     let manifest_digest = record::manifest(&found.record)?.digest();
-    let taken =
-        store.take(session.as_ref(), NewSnapshot { id, manifest_digest, taken_ms: host::now_ms() }).await?;
+    let new = NewSnapshot { id, replaces: false, manifest_digest, taken_ms: host::now_ms() };
+    let taken = store.take(session.as_ref(), new).await?;
     if args.json || !crate::view::people() {
         let line = serde_json::to_string(&taken).map_err(|error| CommandError::failed(error.to_string()))?;
         crate::view::line(&line)?;
@@ -51,34 +49,37 @@ pub(crate) async fn restore(args: RestoreArgs) -> Result<ExitCode, CommandError>
     let store = home.snapshots()?;
     let snapshot = find(&store, &args.snapshot)?;
     if let Some(into) = &args.into {
-        let found = Found::find(&home, into).await?;
+        let found = Found::find_exact(&home, into).await?;
         let session = found.start(&home).await?;
         store.restore(&snapshot.id, session.as_ref()).await?;
         crate::view::line(session.id())?;
         return Ok(ExitCode::SUCCESS);
     }
     let (table, id) = record::described(&args.new);
-    record::refuse_taken(&home, &id)?;
-    let manifest = manifest_of(&home, &snapshot).await?;
-    let client = host::with_way_out(&home, record::client(&home, &table)?)?;
+    let manifest = manifest_of(&home, &snapshot, &table).await?;
+    let client = host::with_way_out(&home, record::client(&home, &table, None)?)?;
     check_support(&manifest, &client.support(), client.backend_id())?;
+    let from = Some(snapshot.id.clone());
+    let making = Making::begin(&home, &id, client.as_ref(), (table, None), &manifest, from)?;
     let request = CreateRequest { session_id: id, manifest: manifest.clone(), workspace: None };
-    let session = client.create(request).await?;
-    let restored = async {
+    let create = async { Ok(client.create(request).await?) };
+    let restore = async |session: &dyn SandboxSession| {
         session.start().await?;
-        Ok(store.restore(&snapshot.id, session.as_ref()).await?)
+        store.restore(&snapshot.id, session).await?;
+        Ok(Beginning { base: Some(snapshot.id.clone()), own_base: false })
     };
-    let restored = restored.await;
-    network::leave(session.as_ref()).await;
-    unless_failed(client.as_ref(), session.as_ref(), restored).await?;
-    keep(&home, table, &manifest, session.as_ref(), Some(snapshot.id.clone()), Some(snapshot.id))?;
+    let session = making.finish(&home, client.as_ref(), create, restore).await?;
     crate::view::line(session.id())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The manifest that a snapshot's workspace had. What it asks for is granted anew, by this machine's operator and to the
 /// new sandbox.
-async fn manifest_of(home: &Home, snapshot: &Snapshot) -> Result<Manifest, CommandError> {
+async fn manifest_of(
+    home: &Home,
+    snapshot: &Snapshot,
+    table: &SandboxTable,
+) -> Result<Manifest, CommandError> {
     let Some(mut manifest) = record::manifest_of(home, &snapshot.manifest_digest).await? else {
         crate::view::note(&format!(
             "no sandbox and no run has the manifest of snapshot {} any more (digest {}): it is restored without the users, \
@@ -87,8 +88,15 @@ async fn manifest_of(home: &Home, snapshot: &Snapshot) -> Result<Manifest, Comma
         ));
         return Ok(Manifest::default());
     };
-    if manifest.extension.image.take().is_some() {
-        crate::view::note("its manifest names an image, which is left out: sandboxes by hand are local ones");
+    let left_out = match (table.backend.as_deref(), &table.image) {
+        (None | Some("local"), _) => Some("the sandbox is a local one"),
+        (_, Some(_)) => Some("--image names another"),
+        _ => None,
+    };
+    if let Some(reason) = left_out
+        && manifest.extension.image.take().is_some()
+    {
+        crate::view::note(&format!("its manifest names an image, which is left out: {reason}"));
     }
     Ok(manifest)
 }
@@ -108,10 +116,7 @@ pub(crate) async fn diff(args: &DiffArgs) -> Result<ExitCode, CommandError> {
             )));
         }
     };
-    let session = found.session().await?;
-    if session.host_workspace().is_none() {
-        session.start().await?;
-    }
+    let session = found.readable().await?;
     let now = store.look(session.as_ref()).await?;
     let mut patch = Vec::new();
     store.diff(&since.root(), &now, &mut patch)?;
