@@ -1,6 +1,7 @@
 //! What is kept of a sandbox between commands, `STATE/sessions/ID.json`, and how one is found: its own record, or that
 //! of the run which worked in it.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,8 @@ impl Record {
     /// Where it is written until it is whole, in a directory that is there.
     pub(crate) fn temporary(&self, home: &Home) -> Result<PathBuf, CommandError> {
         let folder = home.sessions();
-        fs_err::create_dir_all(&folder)?;
+        // For its owner alone: manifests hold files.
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
         Ok(folder.join(format!(".{}.{}", self.id(), std::process::id())))
     }
 
