@@ -132,8 +132,8 @@ impl Asked {
             }
             let Some(value) = (operator.secret)(name) else {
                 let reason = format!(
-                    "the manifest names the secret '{name}', and it is not configured on this machine; configure it, or \
-                     remove it from the manifest"
+                    "the manifest names the secret '{name}', and it is not configured on this machine; configure it \
+                     (`moor` takes MOOR_SECRET_NAME, or [secrets] of config.toml), or remove it from the manifest"
                 );
                 return Err(SandboxError::Invalid { reason });
             };

@@ -48,8 +48,8 @@ pub(crate) fn open(mount: &StorageMount, operator: &Arc<Operator>) -> Result<Buc
     for (field, name) in &mount.credentials {
         let value = (operator.secret)(name).ok_or_else(|| {
             invalid(format!(
-                "the manifest names the secret '{name}', and it is not configured on this machine; configure it, or remove \
-                 it from the manifest"
+                "the manifest names the secret '{name}', and it is not configured on this machine; configure it \
+                 (`moor` takes MOOR_SECRET_NAME, or [secrets] of config.toml), or remove it from the manifest"
             ))
         })?;
         values.insert(field.as_str(), value.expose().trim().to_owned());

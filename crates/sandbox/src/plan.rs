@@ -226,8 +226,8 @@ fn check_git(
     };
     let Content::Git(source) = content else { return Ok(()) };
     if let Err(name) = source.find_credential(credentials) {
-        let reason =
-            "no secret of that name is configured on this machine; configure it, or remove the credentials";
+        let reason = "no secret of that name is configured on this machine; configure it (`moor` takes MOOR_SECRET_NAME, or [secrets] of \
+             config.toml), or remove the credentials";
         return Err(lacks(&format!("credentials '{name}'"), reason));
     }
     let installed = || {

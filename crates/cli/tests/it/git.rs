@@ -113,7 +113,7 @@ fn a_credential_is_refused_where_it_is_not_known_and_goes_to_no_other_host() {
     assert_eq!(missing.code, Some(2), "{missing:?}");
     insta::assert_snapshot!(
         missing.err,
-        @"error: not supported: git credentials 'deploy-key' of entry 'src' on the directory sandbox: no secret of that name is configured on this machine; configure it, or remove the credentials"
+        @"error: not supported: git credentials 'deploy-key' of entry 'src' on the directory sandbox: no secret of that name is configured on this machine; configure it (`moor` takes MOOR_SECRET_NAME, or [secrets] of config.toml), or remove the credentials"
     );
 
     let wrong = run(&moor, Some("another-token-of-this-user"), &apply);

@@ -172,7 +172,7 @@ async fn a_session_that_comes_back_has_its_policy_and_another_phantom() {
 
     let without = client(&state, &server, None);
     let error = without.resume(saved.clone()).await.unwrap_err();
-    insta::assert_snapshot!(error, @"invalid request: the manifest names the secret 'token', and it is not configured on this machine; configure it, or remove it from the manifest");
+    insta::assert_snapshot!(error, @"invalid request: the manifest names the secret 'token', and it is not configured on this machine; configure it (`moor` takes MOOR_SECRET_NAME, or [secrets] of config.toml), or remove it from the manifest");
     second.delete(&saved).await.unwrap();
 }
 

@@ -312,6 +312,6 @@ fn credentials_that_nobody_has_are_refused_by_name() {
     let manifest = Manifest::from_value(&value).unwrap();
     insta::assert_snapshot!(
         Plan::new(&manifest, Path::new("."), &Support::default(), "local").unwrap_err(),
-        @"not supported: git credentials 'deploy-key' of entry 'src' on the local sandbox: no secret of that name is configured on this machine; configure it, or remove the credentials"
+        @"not supported: git credentials 'deploy-key' of entry 'src' on the local sandbox: no secret of that name is configured on this machine; configure it (`moor` takes MOOR_SECRET_NAME, or [secrets] of config.toml), or remove the credentials"
     );
 }
