@@ -29,8 +29,9 @@ const MAX_RESOLVES: usize = 64;
 /// directories get theirs last. Parents that the archive does not name are made with mode 0755. A `.` member is
 /// accepted and changes nothing: the root belongs to the caller.
 ///
-/// A file or link that exists is replaced, never written through, and is what it was until all of the new one is there. A symbolic link may point anywhere, because
-/// nothing is ever written through one that leaves the root; within the root, parents may be links.
+/// A file or link that exists is replaced, never written through, and is what it was until all of the new one is there.
+/// A symbolic link may point anywhere, because nothing is ever written through one that leaves the root; within the
+/// root, parents may be links.
 ///
 /// # Errors
 /// [`ArchiveError::Refused`] for what [`read`] refuses, for a parent that is a link out of the root, and for a

@@ -128,7 +128,7 @@ fn level<E: From<ArchiveError>>(
     visit: &mut dyn FnMut(&Node) -> Result<Visit, E>,
 ) -> Result<(), E> {
     for (name, layer) in names(layers, at, depth)? {
-        let Some(node) = look(layers, layer, &name, at)? else { continue };
+        let Some(node) = look(layers, layer, &name, below(at, &name))? else { continue };
         let descend = visit(&node)? == Visit::Descend;
         if descend && node.kind == Kind::Directory {
             level(&open_below(layers, layer, &node.path)?, &node.path, depth + 1, visit)?;
@@ -176,10 +176,11 @@ fn ahead(
 ) -> Result<(), Option<ArchiveError>> {
     let (mut nodes, mut directories) = (Vec::new(), Vec::new());
     for (name, layer) in names(layers, at, depth)? {
-        if without.contains(&below(at, &name)) {
+        let path = below(at, &name);
+        if without.contains(&path) {
             continue;
         }
-        let Some(node) = look(layers, layer, &name, at)? else { continue };
+        let Some(node) = look(layers, layer, &name, path)? else { continue };
         if node.kind == Kind::Directory {
             directories.push((node.path.clone(), layer));
         }
@@ -285,9 +286,14 @@ fn opaque(directory: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// What is at a name; `None` for an overlay's mark that nothing is.
-fn look(layers: &[Arc<OwnedFd>], layer: usize, name: &CStr, at: &Path) -> Result<Option<Node>, ArchiveError> {
+fn look(
+    layers: &[Arc<OwnedFd>],
+    layer: usize,
+    name: &CStr,
+    path: PathBuf,
+) -> Result<Option<Node>, ArchiveError> {
     let parent = &layers[layer];
-    let failed = |error: Errno| ArchiveError::file("look at", &below(at, name), error);
+    let failed = |error: Errno| ArchiveError::file("look at", &path, error);
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Directory,
@@ -302,7 +308,7 @@ fn look(layers: &[Arc<OwnedFd>], layer: usize, name: &CStr, at: &Path) -> Result
     };
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     Ok(Some(Node {
-        path: below(at, name),
+        path,
         kind,
         mode: stat.st_mode & 0o7777,
         size,

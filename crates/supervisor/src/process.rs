@@ -133,22 +133,30 @@ impl Process {
         self.paced_by.is_some() && self.log.room() == 0
     }
 
-    /// Its reader has all that came before this.
-    pub(crate) fn was_read(&mut self, before: u64, now: Instant) {
-        if self.paced_by.is_some() {
-            let held = self.is_held();
-            self.log.forget(before);
-            if held && !self.is_held() {
-                self.resumed = Some(now);
-            }
+    /// Its reader has all that came before this. Gives whether it waited for that, and goes on.
+    pub(crate) fn was_read(&mut self, before: u64, now: Instant) -> bool {
+        if self.paced_by.is_none() {
+            return false;
         }
+        let held = self.is_held();
+        self.log.forget(before);
+        self.resume_from(held, now)
     }
 
-    /// Where its reader has gone, it goes on without: what comes is kept as far as there is room.
-    pub(crate) fn reader_gone(&mut self, client: u64, now: Instant) {
-        if self.paced_by.take_if(|reader| *reader == client).is_some() {
+    /// Where its reader has gone, it goes on without: what comes is kept as far as there is room. Gives whether it waited
+    /// for that reader.
+    pub(crate) fn reader_gone(&mut self, client: u64, now: Instant) -> bool {
+        let held = self.is_held();
+        self.paced_by.take_if(|reader| *reader == client);
+        self.resume_from(held, now)
+    }
+
+    fn resume_from(&mut self, held: bool, now: Instant) -> bool {
+        let resumes = held && !self.is_held();
+        if resumes {
             self.resumed = Some(now);
         }
+        resumes
     }
 
     /// Reads what is there of a stream. Level-triggered: more is read when the loop comes round again, so that no

@@ -260,12 +260,15 @@ impl Server {
             disk.waiting.retain(|(request, ..)| clients::owner(*request) != client);
         }
         let now = Instant::now();
-        for process in self.processes.values_mut() {
+        let mut resumed = Vec::new();
+        for (number, process) in &mut self.processes {
             process.waiters.retain(|waiter| clients::owner(waiter.request) != client);
-            process.reader_gone(client, now);
+            if process.reader_gone(client, now) {
+                resumed.push(*number);
+            }
         }
-        for number in self.processes.keys() {
-            self.watch_output(*number)?;
+        for number in resumed {
+            self.watch_output(number)?;
         }
         for job in self.jobs.values_mut().filter(|job| job.client == client) {
             job.give_up();

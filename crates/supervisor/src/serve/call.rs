@@ -49,9 +49,10 @@ impl Server {
                 let process = self.process(number)?;
                 // Answered by `advance`, before the loop waits.
                 process.waiters.push(waiter);
-                process.was_read(after, now);
-                let listened = self.watch_output(number);
-                listened.map_err(|errno| Failure::Invalid { reason: format!("its output: {errno}") })?;
+                if process.was_read(after, now) {
+                    let listened = self.watch_output(number);
+                    listened.map_err(|errno| Failure::Invalid { reason: format!("its output: {errno}") })?;
+                }
                 Ok(None)
             }
             Call::WriteStdin { process } => {
